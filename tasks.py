@@ -15,6 +15,7 @@ from invoke.exceptions import Exit
 
 from reports.commands import builds, images, lists, projects, roots, rungs, runs, unions
 from reports.commands import fleet as fleets
+from reports.commands import ladder as ladders
 from reports.commands import plan as plans
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
@@ -358,8 +359,8 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch] testbed/sampler/*.c benchmarks/reference/*.[ch]"
-    " tests/runtime/builder/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
+    " testbed/ladder/program/*.c testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch] testbed/sampler/*.c"
+    " benchmarks/reference/*.[ch] tests/runtime/builder/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
     "ruff check .",
@@ -372,6 +373,7 @@ LINT = (
     "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",
     "python -m testbed.neighbours.build --analyze",
+    "python -m testbed.ladder.build --analyze",
 )
 
 # Checks are independent of each other, and mypy takes as long as all the others.
@@ -431,7 +433,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, plans, lists, projects, rungs, runs):
+for more in (fleets, plans, ladders, lists, projects, rungs, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

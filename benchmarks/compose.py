@@ -4,8 +4,8 @@
 
 `benchmarks/compose.csv` lists the files: repository, path and commit. With --fetch git brings each repository at its
 commit into DIRECTORY first. With --complete, what a file names beside itself and what is not there is made, in a copy:
-folders with an empty Dockerfile, empty files of variables and of secrets, variables that must have a value; for where
-only the compose files are at hand. Mistakes are counted by key, names of services left out. With --start, as root,
+folders with an empty Dockerfile, empty files of variables, secrets and mounts, values of variables; for where only the
+compose files are at hand. Mistakes are counted by key, names of services left out. With --start, as root,
 those whose images are at hand are brought up and down again, one after the other (benchmarks/compose_start.py).
 """
 
@@ -32,7 +32,7 @@ from msgspec import Struct, to_builtins  # noqa: E402
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.compose_start import Start, start  # noqa: E402
 from runtime.errors import UsageError  # noqa: E402
-from testbed.scenario.model import load  # noqa: E402
+from testbed.scenario.model import Scenario, load  # noqa: E402
 
 LIST = Path(__file__).with_suffix(".csv")
 HOST = "https://github.com"
@@ -41,6 +41,8 @@ _ROUNDS = 4
 _LONGEST_REASON = 300
 _MISSING_FOLDER = re.compile(r": there is no folder '([^']*)'")
 _MISSING_FILE = re.compile(r": there is no file '([^']*)'")
+_VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
+_FIRST_PORT = 21000
 _MISSING_VARIABLE = re.compile(r": needs the variable (\w+)")
 _MISSING_DOCKERFILE = re.compile(r": there is no '([^']*)' in (/[^;]*)")
 
@@ -105,6 +107,21 @@ def complete(file: Path, message: str) -> bool:
     return any(one.search(message) for one in _MISSING)
 
 
+def invent_variables(file: Path) -> dict[str, str]:
+    """Return a value for each variable that a file names without a default, a port's number where it looks like one."""
+    names = dict.fromkeys(_VARIABLE.findall(file.read_text(errors="replace")))
+    return {name: str(_FIRST_PORT + number) if "PORT" in name else "value" for number, name in enumerate(names)}
+
+
+def make_mounted(file: Path, scenario: Scenario) -> None:
+    """Make the empty files beside a compose file that its services mount, by names that look like those of files."""
+    for mount in (mount for service in scenario.services for mount in service.mounts if mount.kind == "bind"):
+        source = Path(mount.source)
+        if source.is_relative_to(file.parent) and source.suffix and not source.exists():
+            source.parent.mkdir(parents=True, exist_ok=True)
+            source.touch()
+
+
 def simplify(line: str) -> str:
     """Return a mistake without file, line, and the names of services."""
     text = re.sub(r"^.*?:\d+: ", "", line)
@@ -114,7 +131,7 @@ def simplify(line: str) -> str:
 
 def read(file: Path, name: str, *, completing: bool, project: str = "", limit_s: float = 0.0) -> Read:
     """Read one file as a scenario, and start it as ``project`` if that has a name."""
-    message, variables = "", dict[str, str]()
+    message, variables = "", invent_variables(file) if completing else {}
     for _ in range(_ROUNDS if completing else 1):
         began_s = time.perf_counter()
         try:
@@ -128,6 +145,8 @@ def read(file: Path, name: str, *, completing: bool, project: str = "", limit_s:
         took_s = time.perf_counter() - began_s
         ready = scenario.settings.ready
         asked = f"{ready.service}:{ready.port}{ready.path}" if ready.service else "nothing"
+        if completing:
+            make_mounted(file, scenario)
         begun = start(file, scenario, project, variables, limit_s) if project else None
         return Read(name, len(scenario.services), took_s, asked, start=begun)
     return Read(name, reasons=tuple(dict.fromkeys(map(simplify, message.splitlines()))))

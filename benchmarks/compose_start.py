@@ -2,15 +2,15 @@
 
 A file can be started where each of its images can be had: it is in the store, is built of a Dockerfile that is there,
 or has a substitute (testbed/substitutes). It counts as started when it is ready as its scenario says (a connection or
-an answer at its first published port) with all conditions of health met, and when all of it runs then; it is brought
-down after that, with its volumes.
+an answer at its first published port), all that has a healthcheck is healthy, and nothing has failed a while later; it
+is brought down after that, with its volumes.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from runtime.images.store import Store, open_store
 from testbed import leftovers
 from testbed.projects.control import bring_down, bring_up
 from testbed.projects.holder import Order
-from testbed.projects.record import find
+from testbed.projects.record import Member, find
 from testbed.projects.volumes import remove_volumes
 from testbed.scenario.model import Scenario, Service
 from testbed.substitutes.table import find_substitute
 
 # What the commands need of this process's environment; all else could be taken for a variable of a file.
 _KEPT = ("PATH", "TESTBED_HOME", "LANG")
-_END_S = 3.0
+_END_S, _WHILE_S, _LOOK_S = 3.0, 2.0, 0.1
 
 
 class Start(Struct, frozen=True):
@@ -78,6 +78,35 @@ def environment(variables: Mapping[str, str], home: Path) -> Iterator[None]:
         os.environ.update(before)
 
 
+def read_members(project: str) -> tuple[Member, ...]:
+    """Return a project's services as they are now. Raises TestbedError when it is gone."""
+    there = find(project)
+    if there is None or there.record is None or not there.alive:
+        raise TestbedError(f"{project} has ended")
+    return there.record.members
+
+
+def describe_failed(members: Iterable[Member]) -> str:
+    """Say which services have failed, "" where none has."""
+    return "; ".join(
+        f"{one.name} has ended with status {one.exit_status}" if one.state == "exited" else f"{one.name} is unhealthy"
+        for one in members
+        if (one.state == "exited" and one.exit_status != 0) or one.health == "unhealthy"
+    )
+
+
+def wait_healthy(project: str, deadline_s: float) -> str:
+    """Wait until all services that have a healthcheck are healthy, and return what is against that."""
+    while True:
+        members = read_members(project)
+        waited_for = [one.name for one in members if one.health == "starting"]
+        if (failed := describe_failed(members)) or not waited_for:
+            return failed
+        if time.monotonic() > deadline_s:
+            return f"not healthy in time: {', '.join(waited_for)}"
+        time.sleep(_LOOK_S)
+
+
 def start(file: Path, scenario: Scenario, project: str, variables: Mapping[str, str], limit_s: float) -> Start:
     """Bring up the application of a file, and take it down again. Raises TestbedError when it cannot be removed."""
     if missing := list_missing(open_store(), scenario):
@@ -88,11 +117,12 @@ def start(file: Path, scenario: Scenario, project: str, variables: Mapping[str, 
     began_s, reason = time.monotonic(), ""
     with environment(variables, home):
         try:
-            record = bring_up(order, lambda line: None, share=True).record
+            bring_up(order, lambda line: None, share=True)
+            reason = wait_healthy(project, began_s + limit_s)
             took_s = time.monotonic() - began_s
-            members = record.members if record is not None else ()
-            ended = [one for one in members if one.state == "exited" and one.exit_status != 0]
-            reason = "; ".join(f"{one.name} has ended with status {one.exit_status}" for one in ended)
+            if not reason:
+                time.sleep(_WHILE_S)
+                reason = describe_failed(read_members(project))
         except TestbedError as error:
             took_s, reason = time.monotonic() - began_s, str(error)
         finally:

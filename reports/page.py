@@ -17,6 +17,7 @@ from reports import (
     neighbour_tables,
     overview,
     provenance,
+    rungs,
     tables,
     theme,
     trials,
@@ -45,6 +46,7 @@ from reports.provenance import list_facts, parse_time
 from reports.summary import compose
 from reports.templating import make_environment
 from testbed.analysis import Run, count_outcomes, get_mapping
+from testbed.rungs.read import read_history
 
 _BASIS = re.compile(r"\((?:median of|one trial|95.%.interval|range)[^()]*\)")
 # The settings that the text speaks of.
@@ -142,6 +144,7 @@ def _describe_measures(run: Run) -> dict[str, Any]:
         ),
         "assumptions": servers.list_assumptions(run),
         "neighbours": _section(run, "neighbours", neighbours.draw_neighbours(run), neighbour_tables.make_tables(run)),
+        "rungs": rungs.make_rung_tables(run, read_history()),
     }
 
 

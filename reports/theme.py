@@ -58,6 +58,8 @@ HATCHES = (
 )
 # What hatched areas are filled with, of their own hue.
 TINT = 0.2
+# How much of a part's hue cells have that show a share of a whole, from the least share to all of it.
+SHARES, _SHARE_HUE = (0.1, 0.2, 0.3, 0.4), 2
 # px: SI of every text in a figure, and of the smallest text of the page.
 FIGURE_PX, SMALLEST_PX = 12, 11.5
 
@@ -67,6 +69,17 @@ def write_variables(dark: bool) -> str:
     named = DARK if dark else LIGHT
     hues = {f"c{number}": pair[dark] for number, pair in enumerate(HUES)}
     return " ".join(f"--{name}: {colour};" for name, colour in {**named, **hues}.items())
+
+
+def list_shares(dark: bool) -> list[str]:
+    """Return the grounds of cells that show a share, from the least to the whole."""
+    paper = (DARK if dark else LIGHT)["paper"]
+    return [blend(HUES[_SHARE_HUE][dark], paper, opacity) for opacity in SHARES]
+
+
+def write_shares(dark: bool) -> str:
+    """Return these grounds as CSS declarations."""
+    return " ".join(f"--share{number}: {colour};" for number, colour in enumerate(list_shares(dark), 1))
 
 
 def write_classes() -> str:

@@ -34,12 +34,13 @@ from runtime.unionfs import records
 from testbed.host import settings as host_settings
 from testbed.platforms import docker_client
 from testbed.platforms.peers import sweep
+from testbed.probes import objects
 from testbed.qemu.emulator import daemons_emulators
 
 
 class Leftover(Struct, frozen=True):
-    """One thing that a dead run left: ``kind`` is process, cgroup, setting, directory, docker (what its daemon has),
-    union (what a driver needed for one that is gone) or partial, ``what`` is which."""
+    """One thing that a dead run left: ``kind`` is process, cgroup, setting, canary (an attack's), directory, docker
+    (what its daemon has), union (what a driver needed for one that is gone) or partial, ``what`` is which."""
 
     kind: str
     what: str
@@ -116,6 +117,11 @@ def find() -> tuple[Leftover, ...]:
             for path in scratch
             for setting, value in host_settings.read_record(path).items()
         ),
+        *(
+            Leftover("canary", f"{kind} {what}", path.name)
+            for path in scratch
+            for kind, what in objects.read_left(path)
+        ),
         *(Leftover("directory", str(path), path.name) for path in scratch),
         *(Leftover("docker", one.what, one.mark) for one in docker_client.find_marked() if one.mark not in living),
         *(Leftover("union", what, "") for what in records.leftovers()),
@@ -131,6 +137,7 @@ def remove_run(run: str) -> None:
             cgroup.kill()
             cgroup.remove()
             sweep.remove_directories(cgroup.name)
+            objects.remove_left(directory)
             host_settings.restore_settings(directory)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct
@@ -202,9 +203,13 @@ def make_groups(options: Options, names: Sequence[str], again: str, rivals: Sequ
 
 
 def check_options(
-    options: Options, progress: Progress, rivals: Callable[[Sequence[str]], Sequence[str]] = lambda names: ()
+    options: Options,
+    progress: Progress,
+    rivals: Callable[[Sequence[str]], Sequence[str]] = lambda names: (),
+    absent: Collection[str] | None = None,
 ) -> Request:
-    """Return what the options ask for; ``rivals`` names the platforms of another revision, given this one's.
+    """Return what the options ask for; ``rivals`` names the platforms of another revision, given this one's. ``absent``
+    are those that the reference machine lacks, for a run there.
 
     Raises UsageError for what nobody can do, and PrerequisiteError without root or a place for run folders: before
     images are built for minutes.
@@ -218,7 +223,8 @@ def check_options(
             f"{scenario.name}: no service publishes a port, so there is nothing to measure it by",
             "say where it answers: --with FILE, with x-testbed.ready.service and port",
         )
-    asked = registry.check_names(registry.expand(options.platforms, progress))
+    look = registry.find_missing if absent is None else partial(registry.find_missing_in, absent)
+    asked = registry.check_names(registry.expand(options.platforms, progress, look))
     names = asked if options.duet else (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")

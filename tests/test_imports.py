@@ -20,7 +20,8 @@ ORDER = ("runtime", "vm_images", "testbed", "reports", "tasks")
 # Reports reads run folders; nothing in it can run or change anything, but for the tasks in reports/commands.
 REPORTS_MAY = (
     *("testbed.analysis", "testbed.comparisons", "testbed.consolidations", "testbed.fleet", "testbed.footprints"),
-    *("testbed.histograms", "testbed.history", "testbed.interference", "testbed.pairs", "testbed.published"),
+    *("testbed.histograms", "testbed.history", "testbed.interference", "testbed.ladder.model", "testbed.pairs"),
+    *("testbed.probes.model", "testbed.published", "testbed.rungs"),
     *("testbed.ramps", "testbed.repetitions", "testbed.results", "testbed.run_folders", "testbed.runs"),
     *("testbed.statistics", "testbed.timeline", "runtime.errors", "runtime.output"),
 )
@@ -103,8 +104,11 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.statistics": set(),
     "testbed.lab": set(),
     "testbed.rungs": {"testbed.yamltree"},
-    "testbed.probes": {"testbed.rungs", "testbed.yamltree"},
-    "testbed.ladder": {"testbed.probes", "testbed.rungs"},
+    "testbed.probes": {"testbed.host", "testbed.rungs", "testbed.yamltree"},
+    "testbed.ladder": {"testbed.bench", "testbed.probes", "testbed.rungs"}
+    | {"testbed.host", "testbed.images", "testbed.interruption", "testbed.lab", "testbed.load", "testbed.measures"}
+    | {"testbed.neighbours", "testbed.platforms", "testbed.results", "testbed.run_folders", "testbed.sample"}
+    | {"testbed.scenario", "testbed.services"},
     "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario", "testbed.yamltree"},
@@ -119,7 +123,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.timeline": {"testbed.analysis", "testbed.results"},
     "testbed.temperature": {"testbed.aliases"},
     "testbed.headlines": {"testbed.results"},
-    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.qemu"},
+    "testbed.leftovers": {"testbed.host", "testbed.platforms", "testbed.probes", "testbed.qemu"},
     "testbed.request": {
         "testbed.aliases",
         "testbed.levels",
@@ -262,6 +266,7 @@ ROOMS: Mapping[str, set[str]] = {
     | {"testbed.load", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.sample", "testbed.scenario"}
     | {"testbed.counts", "testbed.headlines", "testbed.sampler", "testbed.services", "testbed.statistics"}
     | {"testbed.aliases", "testbed.compose", "testbed.levels", "testbed.neighbours", "testbed.temperature"},
+    "reports.ladder": {"reports.cells", "reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
     "reports.fleets": {"reports.cells", "reports.figures", "reports.quantities", "reports.templating", "reports.theme"},
     "reports.runs": {"reports.consolidation", "reports.quantities", "reports.templating", "reports.work"},
     "reports.exports": {"reports.runs"},

@@ -100,9 +100,9 @@ def test_what_several_have_in_common_each_module_is_run_by_one_of_them(tmp_path:
         log.write_text("")
         for name in names:
             (tests / name).write_text(MODULE.format(log=str(log), name=name))
-        pytest = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull)
+        command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull)
         own = ("-p", "tests.turns", "--turns", turns, "--rootdir", tests, "--confcutdir", tests)
-        done = subprocess.run([*pytest, *own, *options, tests], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, *own, *options, tests], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.returncode, log.read_text().splitlines()
 
     def of(name: str) -> list[str]:

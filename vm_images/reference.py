@@ -47,6 +47,7 @@ _PATCH = Path(__file__).with_suffix(".patch")
 
 _ROOT = Path(__file__).resolve().parent.parent
 _SOURCES = ("runtime", "testbed", "vm_images")
+_STAGED = (".py", ".dockerfile", ".config", ".yaml")
 _LAUNCHER = Path("launcher", "testbed-launcher")
 _LOCK = _ROOT / "requirements.lock"
 
@@ -86,7 +87,7 @@ def _stage_source(target: Path, programs: Sequence[Path]) -> None:
     """Lay out this checkout's modules and ``programs``, and a launcher that knows the image's interpreter."""
     for folder in _SOURCES:
         for source in sorted((_ROOT / folder).rglob("*")):
-            if source.suffix in (".py", ".dockerfile", ".config") and source.is_file():
+            if source.suffix in _STAGED and source.is_file():
                 copy = target / source.relative_to(_ROOT)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, copy)

@@ -65,7 +65,8 @@ class Band(Struct, frozen=True):
 
 
 class Chart(Struct, frozen=True):
-    """A whole chart; ``x_ticks`` are given where the axis' own would mislead (whole numbers, percentiles)."""
+    """A whole chart; ``x_ticks`` are given where the axis' own would mislead (whole numbers, percentiles). With
+    ``leaders`` a line leads from each series' last point to its label."""
 
     x: Scale
     y: Scale
@@ -76,6 +77,7 @@ class Chart(Struct, frozen=True):
     bands: Sequence[Band] = ()
     x_ticks: Sequence[tuple[float, str]] = ()
     height_px: float = HEIGHT_PX
+    leaders: bool = False
 
 
 def draw_chart(chart: Chart) -> Markup:
@@ -157,16 +159,19 @@ def _at(chart: Chart, point: Point, x: str, y: str) -> dict[str, str]:
 def _ends(chart: Chart) -> list[Markup]:
     """Return the labels beside the right ends, moved apart where they would touch."""
     ends = [
-        (_y(chart, one.points[-1].y), textwrap.wrap(one.label, _LABEL_CHARACTERS)[:3], f"c{one.look.hue} name")
+        (_y(chart, one.points[-1].y), textwrap.wrap(one.label, _LABEL_CHARACTERS)[:3], f"c{one.look.hue} name",
+         chart.x.place(one.points[-1].x))
         for one in chart.series
         if one.points and one.label
-    ]
-    ends += [(_y(chart, one.y), textwrap.wrap(one.label, _LABEL_CHARACTERS), "name quiet") for one in chart.limits]
+    ]  # fmt: skip
+    ends += [(_y(chart, one.y), textwrap.wrap(one.label, _LABEL_CHARACTERS), "name quiet", 1.0) for one in chart.limits]
     ends.sort(key=lambda end: end[0])
-    heights = [_LINE_PX * len(lines) + 2 for _, lines, _ in ends]
-    centres = spread_centres([y for y, _, _ in ends], heights, 0, chart.height_px)
+    heights = [_LINE_PX * len(lines) + 2 for _, lines, _, _ in ends]
+    centres = spread_centres([y for y, _, _, _ in ends], heights, 0, chart.height_px)
     shapes = []
-    for centre, (_, lines, class_) in zip(centres, ends, strict=True):
+    for centre, (y, lines, class_, x) in zip(centres, ends, strict=True):
+        if chart.leaders:
+            shapes.append(segment(x, y, 1, centre, f"leader {class_}"))
         top = centre - _LINE_PX * (len(lines) - 1) / 2 + 4
         for at, text in enumerate(lines):
             shapes.append(words(text, 1, top + at * _LINE_PX, "start", 10, class_))

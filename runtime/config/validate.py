@@ -52,7 +52,7 @@ class Host(Struct, frozen=True):
             and Path("/sys/module/apparmor/parameters/enabled").read_text().startswith("Y"),
             Path("/sys/fs/selinux/enforce").exists(),
             os.path.ismount("/sys/fs/resctrl"),
-            _capabilities(pid),
+            held_capabilities(pid),
             os.geteuid() == 0,
         )
 
@@ -62,7 +62,8 @@ class Host(Struct, frozen=True):
         return ALL_CAPABILITIES if in_another else self.capabilities
 
 
-def _capabilities(pid: int) -> int:
+def held_capabilities(pid: int) -> int:
+    """Return the capabilities (a mask) that a process has and may pass on (capabilities(7))."""
     lines = parse_fields(Path(f"/proc/{pid}/status").read_text())
     return int(lines["CapPrm"], 16) & int(lines["CapBnd"], 16)
 

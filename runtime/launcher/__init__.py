@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import array
 import fcntl
+import mmap
 import os
 import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from errno import ECANCELED, EXDEV
 from functools import cache
 from pathlib import Path
@@ -23,16 +25,18 @@ from types import MappingProxyType, TracebackType
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import TestbedError
 from runtime.launcher.messages import FAILED, GO, PID, SYNC
 from runtime.plan.encode import encode
-from runtime.plan.steps import PLAN_FD, SYNC_FD, Plan
+from runtime.plan.steps import PLAN_FD, SYNC_FD, TIMES_FD, NoteTimes, Plan, Step
 from runtime.processes import executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
 
 _MESSAGE = struct.Struct("=Iiq")
+_TIME_BYTES = 8
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # Above every descriptor that a plan uses: sources are moved here when they lie where a target will be.
 _ABOVE_TARGETS = 128
@@ -45,6 +49,47 @@ class Spawned(Struct, frozen=True):
     pid: int
     cloned_ns: int
     executed_ns: int
+
+
+class StepTimes(Struct, frozen=True):
+    """When the steps of a performed plan ended, in nanoseconds of CLOCK_MONOTONIC: ``ended_ns`` by their index, 0 for
+    one that was not performed, or by which the process was gone: an exec. ``begun_ns`` is when the launcher was
+    started, ``child_ns`` when the cloned process began."""
+
+    plan: Plan
+    begun_ns: int
+    ended_ns: tuple[int, ...]
+    child_ns: int
+    executed_ns: int
+
+    def list_durations_ns(self) -> Iterator[tuple[Step | None, int]]:
+        """Yield each step in order with what it took; None stands for the clone. What passed until the launcher had
+        read the plan is the first step's; the last step's, an exec, lasts until the workload ran."""
+        last_ns = self.begun_ns
+        ends = list(zip(self.plan.steps(), self.ended_ns, strict=True))
+        parents = len(self.plan.parent)
+        marks = [*ends[:parents], (None, self.child_ns), *ends[parents:]]
+        for number, (step, ended_ns) in enumerate(marks, 1):
+            end_ns = ended_ns or (self.executed_ns if number == len(marks) else 0)
+            if end_ns:
+                yield step, max(0, end_ns - last_ns)
+                last_ns = end_ns
+
+
+_timed: ContextVar[list[StepTimes] | None] = ContextVar("_timed", default=None)
+
+
+@contextmanager
+def time_steps() -> Iterator[list[StepTimes]]:
+    """Within, the steps of each plan that this thread has performed are timed; the list grows by one with each plan
+    whose workload has been executed. A plan grows by one step, and each step by a system call; otherwise nothing is
+    timed, and costs nothing."""
+    times: list[StepTimes] = []
+    token = _timed.set(times)
+    try:
+        yield times
+    finally:
+        _timed.reset(token)
 
 
 class StepError(TestbedError):
@@ -219,11 +264,13 @@ class Launch:
         self.pid = self.cloned_ns = 0
         self._launcher_pid = 0
         self._failure: Message | None = None
+        self._times: mmap.mmap | None = None
+        self._begun_ns = 0
 
     def __enter__(self) -> Launch:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with memory_file("testbed-plan", encode(self.plan)) as plan:
+            with self._asking_for_times(), memory_file("testbed-plan", encode(self.plan)) as plan:
                 self._launcher_pid = self.parent.start(plan, theirs.fileno(), self.descriptors, self.own)
         except BaseException:
             self.channel.close()
@@ -231,6 +278,28 @@ class Launch:
         finally:
             theirs.close()
         return self
+
+    @contextmanager
+    def _asking_for_times(self) -> Iterator[None]:
+        """Have the plan begin with the step that notes times, if this thread is to know them, and give it memory."""
+        if _timed.get() is None:
+            yield
+            return
+        self.plan = replace(self.plan, parent=(NoteTimes(TIMES_FD), *self.plan.parent))
+        size = _TIME_BYTES * (sum(1 for _ in self.plan.steps()) + 1)
+        with memory_file("testbed-times", bytes(size)) as file:
+            self._times = mmap.mmap(file, size)
+            self.descriptors = {**self.descriptors, TIMES_FD: file}
+            self._begun_ns = time.monotonic_ns()
+            yield
+
+    def _note_times(self) -> None:
+        """Add to the list of whoever has asked for times."""
+        times = _timed.get()
+        if self._times is not None and times is not None:
+            executed_ns = time.monotonic_ns()
+            *ended_ns, child_ns = struct.unpack(f"={len(self._times) // _TIME_BYTES}q", self._times)
+            times.append(StepTimes(self.plan, self._begun_ns, tuple(ended_ns), child_ns, executed_ns))
 
     def next(self) -> Message | None:
         """The next message that is for the caller; None once the workload has been executed.
@@ -251,6 +320,7 @@ class Launch:
         if executed(self.pid) is False:
             self._reap(self.pid)
             raise not_executed()
+        self._note_times()
         return None
 
     def _receive(self) -> Message | None:

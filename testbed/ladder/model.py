@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from testbed.probes.model import Outcome
 
@@ -31,7 +31,8 @@ class Cost(Struct, frozen=True):
 
 class StepCost(Struct, frozen=True):
     """What one step of a rung's start took, in microseconds, in every trial: ``step`` as the plan prints it, ``part``
-    which of its walls it belongs to (a namespace, mounts, a cgroup, a filter)."""
+    which of its walls it belongs to (a namespace, mounts, a cgroup, a filter). Without a ``rung``, it is what a kind of
+    namespace costs this kernel by itself."""
 
     rung: str
     step: str
@@ -50,8 +51,21 @@ class Pressure(Struct, frozen=True):
     figures: Mapping[str, float]
 
 
+class Snippet(Struct, frozen=True):
+    """Commands of the history as they were typed, run in this run: ``output`` is what a terminal would show, each
+    command behind a dollar sign, and ``status`` that of the last. ``words`` say what is to be seen."""
+
+    title: str
+    year: int
+    commands: tuple[str, ...]
+    output: str
+    status: int
+    words: str
+
+
 class Ladder(Struct, frozen=True):
-    """A whole run. ``platforms`` are those that were attacked beside the rungs (peers, machines)."""
+    """A whole run. ``platforms`` are those that were attacked beside the rungs (peers, machines). ``labels`` are how
+    figures call both, by name, with what must be said; ``emulated`` are those whose processors are."""
 
     id: str
     started: str
@@ -63,5 +77,8 @@ class Ladder(Struct, frozen=True):
     steps: tuple[StepCost, ...]
     pressures: tuple[Pressure, ...]
     missing: tuple[Missing, ...] = ()
+    snippets: tuple[Snippet, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    emulated: tuple[str, ...] = ()
     format: int = FORMAT
     took_s: float = 0.0

@@ -27,8 +27,13 @@ COMMAND_LINE = (
 )
 
 
-def emulator_command(disk_bytes: int, *, deterministic: bool = True) -> tuple[str, ...]:
-    """Return the command that emulates the machine, whose ``disk`` has so many bytes, a multiple of 2 MiB.
+# How it is booted: Linux, directly.
+BOOT = ("-kernel", str(FOLDER / KERNEL), "-initrd", str(FOLDER / INITRD), "-append", COMMAND_LINE)
+
+
+def emulator_command(disk_bytes: int, *, deterministic: bool = True, boot: tuple[str, ...] = BOOT) -> tuple[str, ...]:
+    """Return the command that emulates the machine, whose ``disk`` has so many bytes, a multiple of 2 MiB, and which
+    QEMU boots by these options.
 
     A ``deterministic`` machine has one processor that executes one instruction each nanosecond of its own time
     (docs/devel/tcg-icount.rst of QEMU), and skips the time when it is idle. The other one has the host's time, and
@@ -52,5 +57,5 @@ def emulator_command(disk_bytes: int, *, deterministic: bool = True) -> tuple[st
         *("-object", disk, "-device", "nvdimm,memdev=disk,unarmed=on"),
         *("-object", results, "-device", "nvdimm,memdev=results"),
         *("-chardev", f"file,id=console,path={_CONSOLE},append=on", "-serial", "chardev:console"),
-        *("-kernel", str(FOLDER / KERNEL), "-initrd", str(FOLDER / INITRD), "-append", COMMAND_LINE),
+        *boot,
     )

@@ -43,6 +43,13 @@ PROGRAM = (INTERPRETER, "-B", "-m", "testbed.machine.inside")
 _STORE = Path("/var/lib/testbed")
 # The layer with the store, the scenario and the job: above all others of the machine's own root.
 _INPUTS = "sha256:inputs"
+# What needs a program or a daemon that the machine's image has not, and a translator that would be translated itself.
+NOT_INSIDE = frozenset(
+    (
+        *("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker"),
+        "emulated-1988",
+    )
+)
 # Measured with clickme: the image, then the disk; a scenario's own images come to it.
 _LONGEST_VERSION = 4096
 NEEDED_BYTES = 3000 * MIB
@@ -123,8 +130,11 @@ def require_room() -> None:
 
 def require_platforms(names: Iterable[str]) -> None:
     """Raise UsageError for a platform that the machine does not have."""
-    if others := [name for name in names if name not in VARIANTS and not name.startswith("container")]:
-        raise UsageError(f"the reference machine has no {', '.join(others)}", "container and vm platforms run there")
+    if others := [name for name in names if name in NOT_INSIDE]:
+        raise UsageError(
+            f"the reference machine has no {', '.join(others)}",
+            "containers of our own, machines, rungs of the ladder and bare processes run there",
+        )
 
 
 def ensure_machine_image(store: Store, progress: Callable[[str], None]) -> Image:

@@ -23,6 +23,7 @@ from testbed.interruption import Undo
 from testbed.machine.emulation import Emulated, emulate, read_tail
 from testbed.machine.handover import unpack
 from testbed.machine.inputs import (
+    NOT_INSIDE,
     Inputs,
     combined_digest,
     file_digest,
@@ -57,7 +58,7 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
     """
     refuse_what_varies(options)
     options = replace(options, trials=TRIALS_ENOUGH if options.trials is None else options.trials)
-    request = check_options(options, progress)
+    request = check_options(options, progress, absent=NOT_INSIDE)
     if options.compose != NOTHING_ASKED or not request.scenario.is_plain:
         raise UsageError(
             f"{request.scenario.name}: the reference machine gets the scenario's folder, which does not say all of it",

@@ -1,8 +1,9 @@
 """Hypervisors of history that libvirt has drivers for and the testbed has no platform for: what is here of each, and
 why it does not run there.
 
-A machine of the testbed's gets its kernel from QEMU and its network from the run's own namespace. VirtualBox and
-VMware boot from disks only, and their services make their networks outside of that namespace.
+A machine of the testbed's gets its kernel from QEMU, its network from the run's own namespace, and is metered as the
+process that it is. VirtualBox and VMware boot from disks only, and their services make their networks outside of that
+namespace. A guest of Xen's is no process of any system: Xen itself has its memory and its processor time.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError
 
 _DRIVERS = Path("/usr/lib")
+_DISKS_ONLY = "it boots from disks only and has no network in a run's namespace"
 
 
 class Hypervisor(Struct, frozen=True):
-    """``uri`` is libvirt's for it; one of the ``programs`` shows that it is installed. ``driver`` is the file of
-    libvirt's driver and ``package`` has it, both empty where it is part of the library itself."""
+    """``uri`` is libvirt's for it; one of the ``programs`` shows that it is installed, which has its ``origin``.
+    ``driver`` is the file of libvirt's driver and ``package`` has it, both empty where it is part of the library
+    itself. ``reason`` is why no machine of the testbed's runs there all the same."""
 
     title: str
     uri: str
     programs: tuple[str, ...]
     origin: str
+    reason: str
     driver: str = ""
     package: str = ""
 
@@ -39,14 +43,25 @@ HYPERVISORS: Mapping[str, Hypervisor] = MappingProxyType(
             "vbox:///session",
             ("VBoxManage", "vboxmanage"),
             "https://www.virtualbox.org has packages",
+            _DISKS_ONLY,
             "libvirt_driver_vbox.so",
             "libvirt-daemon-driver-vbox",
+        ),
+        "paravirtual-2003": Hypervisor(
+            "Xen",
+            "xen:///system",
+            ("xl",),
+            "a host is booted under it: install the package xen-system-amd64",
+            "its guests are no processes of this system, so no cgroup says what they take",
+            "libvirt_driver_libxl.so",
+            "libvirt-daemon-driver-xen",
         ),
         "vmware": Hypervisor(
             "VMware Player or Workstation",
             "vmwareplayer:///session",
             ("vmplayer", "vmware", "vmrun"),
             "its maker has installers",
+            _DISKS_ONLY,
         ),
     }
 )
@@ -68,9 +83,10 @@ def refuse_hypervisor(name: str) -> NoReturn:
     one = HYPERVISORS[name]
     missing, fix = find_lacking(one)
     if missing:
-        raise PrerequisiteError(f"{missing} (libvirt's {one.uri})", fix)
+        raise PrerequisiteError(
+            f"{missing} (libvirt's {one.uri})", f"{fix}; even so nothing of the testbed's runs there yet: {one.reason}"
+        )
     raise PrerequisiteError(
-        f"{one.title} is here (libvirt's {one.uri}), but it boots from disks only and has no network in a namespace of "
-        "a run: no machine of the testbed's runs there",
+        f"{one.title} is here (libvirt's {one.uri}), but no machine of the testbed's runs there: {one.reason}",
         "vm and hardware-2006 are machines with KVM, vm-cloud boots from its disk",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -65,6 +65,15 @@ def find_missing(names: Iterable[str]) -> tuple[Missing, ...]:
     return tuple(missing)
 
 
+def find_missing_in(absent: Collection[str], names: Iterable[str]) -> tuple[Missing, ...]:
+    """Return those of the platforms that cannot be had in a machine which is made of what is here, has virtualisation
+    in hardware, and lacks the ``absent`` ones."""
+    named = tuple(names)
+    without = tuple(Missing(name, "not in the machine of this run") for name in named if name in absent)
+    hardware = [name for name, variant in VARIANTS.items() if variant.accelerator == "kvm"]
+    return (*without, *find_missing(name for name in named if name not in (*absent, *hardware)))
+
+
 def require_platform(name: str, host: Host) -> None:
     """Raise PrerequisiteError when a platform lacks a program, as far as that is known before it is prepared."""
     if name in PEERS:
@@ -89,10 +98,18 @@ def list_ladder() -> tuple[tuple[str, ...], tuple[Missing, ...]]:
     """Return the platforms of the rungs that can be run, in the order of the ladder, and those rungs whose platform
     this version does not make."""
     rungs = [(rung.name, rung.platform or rung.name) for rung in read_history().rungs if rung.runs]
-    without = tuple(
-        Missing(name, f"no platform {platform} is made yet") for name, platform in rungs if platform not in NAMES
-    )
+    without = tuple(Missing(name, _explain_lack(platform)) for name, platform in rungs if platform not in NAMES)
     return tuple(dict.fromkeys(platform for _, platform in rungs if platform in NAMES)), without
+
+
+def _explain_lack(platform: str) -> str:
+    """Return why a rung's platform is none."""
+    if platform not in HYPERVISORS:
+        return f"no platform {platform} is made yet"
+    try:
+        refuse_hypervisor(platform)
+    except PrerequisiteError as error:
+        return f"{error.message} ({error.hint})"
 
 
 def _list_meant(group: str, tell: Callable[[str], None]) -> tuple[str, ...]:
@@ -104,9 +121,13 @@ def _list_meant(group: str, tell: Callable[[str], None]) -> tuple[str, ...]:
     return platforms
 
 
-def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]:
+def expand(
+    names: Sequence[str],
+    tell: Callable[[str], None],
+    look: Callable[[Iterable[str]], tuple[Missing, ...]] = find_missing,
+) -> tuple[str, ...]:
     """Return the platforms that the names stand for: a group is those of it that are here and not named beside it, and
-    a rung that is a platform of another name is that one.
+    a rung that is a platform of another name is that one. ``look`` finds those that are not here.
 
     Those that are not are told of, each with the reason. Raises PrerequisiteError when none of a group is here.
     """
@@ -117,7 +138,7 @@ def expand(names: Sequence[str], tell: Callable[[str], None]) -> tuple[str, ...]
             expanded.append(name)
             continue
         meant = [one for one in _list_meant(name, tell) if one not in (*expanded, *names)]
-        missing = find_missing(meant)
+        missing = look(meant)
         for one in missing:
             tell(f"without {one.name}: {one.why}")
         here = [one for one in meant if one not in {one.name for one in missing}]

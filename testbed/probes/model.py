@@ -19,11 +19,13 @@ Intention = Literal["forbidden", "permitted", "unsaid"]
 
 
 class Probe(Struct, frozen=True):
-    """One attempt. ``wall`` is what keeps it (testbed.rungs.model.WALLS); ``tries`` and ``why`` are sentences.
+    """One attempt. ``wall`` is what keeps it on a container of ours (testbed.rungs.model.WALLS), "" where nothing is to
+    keep it; ``also`` are walls that keep it, too, so that it is done only where all of them are missing. ``tries`` and
+    ``why`` are sentences.
 
     ``words`` is what the program inside is called with; ``{...}`` in them is filled with what the ``canary`` offers: an
     object of the host that the probe cannot forge having reached (a file's secret, a process, a port, a setting).
-    ``needs`` names what a kernel must have for it.
+    ``needs`` is a file that the host has where its kernel can do what is tried.
     """
 
     name: str
@@ -34,6 +36,12 @@ class Probe(Struct, frozen=True):
     canary: str
     words: tuple[str, ...]
     needs: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def walls(self) -> frozenset[str]:
+        """All walls that keep it."""
+        return frozenset((self.wall, *self.also)) - {""}
 
 
 class Outcome(Struct, frozen=True):

@@ -15,7 +15,7 @@ from runtime.atomic import partial, remove
 from runtime.errors import PrerequisiteError, UsageError, in_words
 from runtime.home import store_root
 from runtime.images.model import Image
-from runtime.images.rootfs import resolve
+from runtime.images.rootfs import lookup, resolve
 from testbed.compose.model import Application, Mount, Service
 from testbed.services.contents import set_owner
 from testbed.services.mounts import Places, list_files, volume_name
@@ -49,7 +49,7 @@ def prepare_places(
                 if mount.kind == "volume":
                     _prepare_volume(places.volume(application, volume_name(mount)), mount, images[service.name])
                 elif mount.kind == "bind":
-                    _prepare_bound(Path(mount.source), mount, service)
+                    _prepare_bound(Path(mount.source), mount, service, images[service.name])
             for number, (one, content) in enumerate(list_files(service, application)):
                 path = places.file(service.name, number)
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,11 +59,17 @@ def prepare_places(
             raise PrerequisiteError(f"{service.name}: prepare what is mounted: {in_words(error)}") from error
 
 
-def _prepare_bound(source: Path, mount: Mount, service: Service) -> None:
+def _prepare_bound(source: Path, mount: Mount, service: Service, image: Image) -> None:
+    """Make a directory of the host that is missing, but none to be mounted on a file of the image."""
+    inside = lookup(mount.target, image.layers)
     if not source.exists():
-        if not mount.create:
+        if not mount.create or (inside is not None and not inside.is_dir()):
             raise UsageError(f"{service.name}: {source}, mounted at {mount.target}, is not there", "make it first")
         source.mkdir(parents=True)
+    elif inside is not None and source.is_dir() != inside.is_dir():
+        ours, theirs = ("a directory", "a file") if source.is_dir() else ("a file", "a directory")
+        what = f"{service.name}: {source} is {ours}, and {mount.target}, where it is mounted, {theirs} of the image"
+        raise UsageError(what, f"put {theirs} there")
 
 
 def _prepare_volume(path: Path, mount: Mount, image: Image) -> None:

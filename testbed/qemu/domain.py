@@ -42,10 +42,10 @@ class Ram(Struct, frozen=True):
 class Domain(Struct, frozen=True):
     """What a guest's virtual hardware is.
 
-    ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg`` or
-    ``tcg-single``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. ``raw`` disks are shared by guests
-    and read-only, ``qcow2`` ones the guest's own; ``cache`` is how QEMU uses the host's page cache for them. A guest
-    without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
+    ``machine`` is libvirt's machine type, ``bus`` that of its devices, ``accelerator`` is ``kvm``, ``tcg``,
+    ``tcg-single`` or ``tcg-one-by-one``, ``cpu`` its CPU mode or model; ``mac`` None: no network card. ``raw`` disks
+    are shared by guests and read-only, ``qcow2`` ones the guest's own; ``cache`` is how QEMU uses the host's page cache
+    for them. A guest without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
 
     ``tap`` is the host's end of the network card, which is ours to make when a ``daemon`` starts QEMU. ``unlabelled``
     are the security models, as libvirt calls them, that leave QEMU alone. With a ``pinning`` each virtual processor

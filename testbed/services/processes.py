@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from runtime.config.validate import held_capabilities
 from runtime.errors import UsageError
 from runtime.images.model import Healthcheck as ImageHealthcheck
 from runtime.images.model import Image
@@ -22,7 +24,10 @@ _EVERY = "ALL"
 
 
 def make_process(service: Service, image: Image) -> Process:
-    """Return the process. Raises UsageError for a user or group that the image lacks, or an unknown capability."""
+    """Return the process. Raises UsageError for a user or group that the image lacks, or an unknown capability.
+
+    A privileged one has the capabilities that this process has: on a host that is itself confined, not all.
+    """
     process = image_process(
         image,
         command=service.command,
@@ -36,7 +41,7 @@ def make_process(service: Service, image: Image) -> Process:
     return replace(
         process,
         args=(INIT_TARGET, "--", *process.args) if service.init else process.args,
-        capabilities=choose_capabilities(service, process.capabilities),
+        capabilities=choose_capabilities(service, process.capabilities, held_capabilities(os.getpid())),
         rlimits=merge_limits(process.rlimits, service.ulimits),
         no_new_privileges=allowed,
     )
@@ -72,10 +77,10 @@ def _read_check(test: Sequence[str], times: Healthcheck) -> Healthcheck:
     return replace(times, disabled=True)
 
 
-def choose_capabilities(service: Service, usual: Sequence[str]) -> tuple[str, ...]:
+def choose_capabilities(service: Service, usual: Sequence[str], held: int) -> tuple[str, ...]:
     """Return the capabilities that a service can have: the usual ones without those that are dropped, and those that
-    are added; a privileged one has all."""
-    every = tuple(CAPABILITIES)
+    are added; a privileged one, and one with ALL of them, has those that are ``held`` (a mask)."""
+    every = tuple(name for number, name in enumerate(CAPABILITIES) if held >> number & 1)
     if service.privileged:
         return every
     added = [_capability(service, name) for name in service.cap_add]

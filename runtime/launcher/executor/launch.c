@@ -4,18 +4,11 @@
 #include <linux/sched.h>
 #include <linux/stat.h>
 #include <signal.h>
-#include <time.h>
 
 #include "steps.h"
 #include "sys.h"
 
 enum { FAILED = 125 };
-
-static int64_t now_ns(void) {
-  struct timespec t = {0, 0};
-  SYS(clock_gettime, CLOCK_MONOTONIC, &t);
-  return t.tv_sec * 1000000000LL + t.tv_nsec;
-}
 
 const char *read_plan(struct plan *plan, const uint8_t *bytes, size_t size, const char **extra, const char **environment) {
   const char *wrong = plan_read(plan, bytes, size);
@@ -80,6 +73,7 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
 }
 
 static void child(const struct plan *plan, struct failure *failure) {
+  note_time(plan_steps(plan));
   execute(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure);
 }
 

@@ -17,6 +17,12 @@ void *map(int fd, size_t size) {
   return address < 0 && address > -4096 ? NULL : (void *)address;
 }
 
+int64_t now_ns(void) {
+  struct timespec t = {0, 0};
+  SYS(clock_gettime, CLOCK_MONOTONIC, &t);
+  return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
 void sleep_1ms(void) {
   struct timespec pause = {0, 1000000};
   SYS(nanosleep, &pause, 0);

@@ -167,6 +167,7 @@ int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, 
     plan_step(plan, &progress.offset, &step);
     uint32_t at = progress.index++;
     int result = perform_operation(&step);
+    note_time(at);
     if (result >= 0 || tolerated(&step, -result)) continue;
     *failure = (struct failure){(int32_t)at, -result};
     return -1;

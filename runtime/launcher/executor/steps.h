@@ -28,6 +28,8 @@ struct progress {
 int perform(const struct plan *plan, size_t offset, uint32_t index, uint32_t n, struct failure *failure);
 
 /* session.c */
+/* Note that it is now, for step `index`, where the plan asked for that (note_times). */
+void note_time(uint32_t index);
 enum { MOST_RECEIVED = 12 };
 int send_message(int channel, uint32_t kind, int32_t number, int64_t value, int descriptor);
 /* Receive at most `size` bytes, and descriptors: as many as came, then -1. Returns the number of bytes, or a negative
@@ -73,6 +75,7 @@ void sleep_1ms(void);
 int wait_for(long pid);
 void default_signals(void);
 void *map(int fd, size_t size); /* anonymous, writable memory without a descriptor; NULL on failure */
+int64_t now_ns(void);           /* CLOCK_MONOTONIC */
 
 /* files.c */
 /* A standard stream that is closed is the null device, or what is opened next would become one of the workload's: the

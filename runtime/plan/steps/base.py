@@ -19,8 +19,9 @@ from typing import ClassVar
 from msgspec import Struct
 from msgspec.structs import asdict
 
-# These descriptors outlive steps: the parent's socket, the plan, the container's root, and where start connects.
-SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD = range(100, 104)
+# These descriptors outlive steps: the parent's socket, the plan, the container's root, where start connects, and the
+# memory for the times of steps.
+SYNC_FD, PLAN_FD, ROOT_FD, LISTEN_FD, TIMES_FD = range(100, 105)
 # The command line uses these: the socket that becomes LISTEN_FD, the planner, the container's lock, the log, and the
 # first of the descriptors that come with a plan.
 LISTENING_FD, PLANNER_FD, LOCK_FD, LOG_FD, RECEIVED_FD = range(111, 116)

@@ -16,6 +16,17 @@ class Sync(Step, frozen=True):
     what: Comment = ""
 
 
+class NoteTimes(Step, frozen=True):
+    """Note from here on when each step ends, in nanoseconds of CLOCK_MONOTONIC: in the file of memory at descriptor
+    ``fd``, 8 bytes for each step of the plan at its index, then 8 for the begin of the cloned process. The descriptor
+    is closed; what forks notes in the same memory."""
+
+    words = "note when each step ends, in the memory behind descriptor {fd}"
+    purpose = purposes.PHASE
+
+    fd: Positive
+
+
 class WaitStart(Step, frozen=True):
     """Wait, now that the container is created, until somebody connects to LISTEN_FD and says to start it."""
 

@@ -42,8 +42,8 @@ _SYSTEMD = "exec /lib/systemd/systemd --unit=checks.service --show-status=0 --lo
 _DEVICES = "z /dev/kvm 0660 - kvm -\nz /dev/vhost-net 0660 - kvm -\n"
 _LONGEST_CONSOLE = 16 << 20
 DIED = "the emulated machine died in it, or stood still, in each of two boots"
-# The longest check takes a third of it on an idle host; a machine that stood still is waited for as long, twice.
-_SILENCE_S = 90.0
+# Seven times as long as it ever says nothing on an idle host; one that stood still is waited for as long, twice.
+_SILENCE_S = 75.0
 _COMMANDS = ("sh", "cat", "ls", "ip")
 
 

@@ -38,6 +38,6 @@ def test_nothing_is_promised_even_where_it_is_installed(
             ask((name,))
         assert raised.value.hint
     monkeypatch.setattr("testbed.platforms.hypervisors.find_lacking", lambda one: ("", ""))
-    with pytest.raises(PrerequisiteError, match=r"is here .* but it boots from disks only"):
+    with pytest.raises(PrerequisiteError, match=f"is here .* but .*: {HYPERVISORS[name].reason}"):
         registry.check_names(("container", name))
     assert name not in registry.NAMES and name in [check.name for check in check_hypervisors()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from tests.runtime.check_guest import BOOT, layer_of_code, layer_of_unit, layers
 from tests.testbed.platforms.libvirt_checks import CHECKS
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import layer_name
-from vm_images.kernel import Package, download, ensure_kernel
 from vm_images.plans.container_host import ContainerHost
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
@@ -31,22 +31,20 @@ _WANTED = "dbus.socket libvirtd.socket virtlogd.socket"
 _MODULES = ("fuse.ko", "tun.ko")
 
 
-def layers(directory: Path) -> Image:
+def layers(kernel: Path, directory: Path) -> Image:
     """The checks, the rest of this checkout and of the kernel that they need, and the unit that runs them."""
     commands = ("sh", "true", "cat", "sleep", "grep", "tail")
     image = layers_of_checks(directory, "libvirt_checks.py", commands, Path(__file__).parent)
     unit = layer_of_unit(directory, "tests.testbed.platforms.libvirt_checks", _WANTED, _MODULES)
     code = layer_of_code(directory, (_CHECKOUT / "testbed", _CHECKOUT / "vm_images"))
-    kernel = ensure_kernel(store_root() / "guest")
-    unpacked = download((Package(kernel.package, kernel.version, (), ""),), directory)
     (directory / "modules").mkdir()
     for name in _MODULES:
-        shutil.copy2(next(unpacked.rglob(name)), directory / "modules")
+        shutil.copy2(next(kernel.rglob(name)), directory / "modules")
     return replace(image, layers=(*image.layers, unit, code, Layer("sha256:modules", directory / "modules")))
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
+def outcomes(kernel_package: Path) -> dict[str, str]:
     """One boot for all checks."""
 
     def host_image() -> Image:
@@ -56,7 +54,7 @@ def outcomes() -> dict[str, str]:
         used = (*map(layer_name, host.layers), *ADDED)
         return ContainerHost(used, ("/bin/sh", "-c", _BOOT), "/", "host", None, "")
 
-    return outcomes_of(host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
+    return outcomes_of(host_image, partial(layers, kernel_package), machine, memory_mib=1024, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from runtime.spec import Resources
 from testbed.compose.model import Mount
 from testbed.lab import Lab
 from testbed.platforms import registry
+from testbed.platforms.needs import Host
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import require_memory
 from testbed.platforms.rungs.names import RUNGS
@@ -79,9 +81,22 @@ def test_the_ladder_is_its_rungs_and_a_rung_of_another_name_is_that_platform(
     ladder = registry.expand(("ladder",), told.append)
     assert ladder[:3] == ("process", "chroot-1982", "jail-2000") and {"container", "lmctfy-2013"} <= set(ladder)
     assert len(set(ladder)) == len(ladder) and not set(ladder) & {one.partition(" ")[0] for one in told}
+    assert "without paravirtual-2003: Xen is not here: no xl on the PATH" in "\n".join(told)
     assert any(line.startswith("without vm-micro: ") for line in told), told
     assert registry.expand(("restored", "micro-2018"), told.append) == ("vm-restored", "vm-micro")
     assert not set(RUNGS) & set(registry.expand(("all",), told.append))
+
+
+def test_of_a_machine_that_has_hardware_for_it_the_host_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine lacks is left out by its own list, and whatever it is made of must be here all the same."""
+    told: list[str] = []
+    monkeypatch.setattr(registry, "look_at_host", lambda store: Host(kvm_problem="no /dev/kvm"))
+    look = partial(registry.find_missing_in, ("emulated-1988", "crun"))
+    ladder = registry.expand(("ladder",), told.append, look)
+    assert {"hardware-2006", "chroot-1982", "process"} <= set(ladder)
+    assert not {"emulated-1988", "vm-micro"} & set(ladder)
+    assert "without emulated-1988: not in the machine of this run" in told
+    assert "without vm-micro: qemu-system-x86_64 is not on the PATH" in "\n".join(told)
 
 
 def test_a_peer_that_is_not_here_is_refused_before_anything_is_built(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httptools
@@ -19,7 +20,6 @@ from tests.runtime.check_guest import layer_of_code, layers_of_checks, outcomes_
 from tests.testbed.platforms.restored_container_checks import CHECKS
 from vm_images.container_host import INTERPRETER, ensure_host_image
 from vm_images.disk import layer_name
-from vm_images.kernel import Package, download, ensure_kernel
 from vm_images.plans.container_host import ContainerHost
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
@@ -34,7 +34,7 @@ _MODULES = ("inet_diag", "tcp_diag", "udp_diag", "raw_diag", "unix_diag", "af_pa
 _LOCK_MODULES = ("nfnetlink", "nf_defrag_ipv4", "nf_defrag_ipv6", "nf_conntrack", "nf_conntrack_netlink", "nf_tables")
 
 
-def layers(directory: Path) -> Image:
+def layers(kernel: Path, directory: Path) -> Image:
     """The checks, the rest of this checkout and of the kernel that they need."""
     commands = "sh true cat sleep mkdir printf chmod od tr id hostname head".split()
     image = layers_of_checks(directory, "restored_container_checks.py", tuple(commands), Path(__file__).parent)
@@ -42,18 +42,16 @@ def layers(directory: Path) -> Image:
     (directory / "busybox" / "tmp").chmod(0o1777)
     installed = (Path(str(one.__file__)).parent for one in (httptools, yaml))
     code = layer_of_code(directory, (_CHECKOUT / "testbed", _CHECKOUT / "vm_images", *installed))
-    kernel = ensure_kernel(store_root() / "guest")
-    unpacked = download((Package(kernel.package, kernel.version, (), ""),), directory)
     (directory / "modules").mkdir()
     names = [f"{name}.ko" for name in (*_MODULES, *_LOCK_MODULES)]
     for name in names:
-        shutil.copy2(next(unpacked.rglob(name)), directory / "modules")
+        shutil.copy2(next(kernel.rglob(name)), directory / "modules")
     (directory / "modules" / "order").write_text(" ".join(names))
     return replace(image, layers=(*image.layers, code, Layer("sha256:modules", directory / "modules")))
 
 
 @pytest.fixture(scope="module")
-def outcomes() -> dict[str, str]:
+def outcomes(kernel_package: Path) -> dict[str, str]:
     """One boot for all checks."""
 
     def host_image() -> Image:
@@ -63,7 +61,7 @@ def outcomes() -> dict[str, str]:
         used = (*map(layer_name, host.layers), *ADDED)
         return ContainerHost(used, (INTERPRETER, "-m", _PROGRAM), CHECKS_DIRECTORY, "host", None, "")
 
-    return outcomes_of(host_image, layers, machine, memory_mib=1024, timeout_s=TIMEOUT_S)
+    return outcomes_of(host_image, partial(layers, kernel_package), machine, memory_mib=1024, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -183,3 +184,24 @@ def test_machines_have_the_same_bytes(start: Start, folder: Path, run_name: str)
     assert "can't create /x: Read-only file system" in console
     assert project.record is not None and project.record.member("setup").exit_status == 0
     assert not (folder / "out").exists(), "nothing of the host is written"
+
+
+@pytest.mark.parametrize(
+    ("bound", "told"),
+    [
+        ("./new:/www/index.html", "web: {}/new, mounted at /www/index.html, is not there"),
+        (
+            "./web:/www/index.html",
+            "web: {}/web is a directory, and /www/index.html, where it is mounted, a file of the",
+        ),
+        ("./token:/www", "web: {}/token is a file, and /www, where it is mounted, a directory of the image"),
+    ],
+)
+def test_what_no_kernel_mounts_on_something_of_the_image_is_told(
+    start: Start, folder: Path, bound: str, told: str
+) -> None:
+    compose = folder / "compose.yaml"
+    compose.write_text(compose.read_text().replace("./site:/www:ro", bound))
+    with pytest.raises(UsageError, match=re.escape(told.format(folder))):
+        start(folder)
+    assert not (folder / "new").exists()

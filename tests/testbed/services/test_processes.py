@@ -9,7 +9,7 @@ from runtime.config.default import DEFAULT_CAPABILITIES
 from runtime.errors import UsageError
 from runtime.images.model import Healthcheck as ImageHealthcheck
 from runtime.images.model import Image, ImageConfig
-from runtime.plan.constants import CAPABILITIES
+from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES
 from runtime.spec import DEFAULT_RLIMITS, Resources, Rlimit
 from testbed.compose.model import Healthcheck, Service, Ulimit
 from testbed.services.processes import INIT_TARGET, choose_capabilities, complete, make_process, merge_limits
@@ -18,8 +18,8 @@ SERVICE = Service("web", Resources())
 IMAGE = Image("web", "0" * 64, ImageConfig(cmd=("serve",), user="7", working_dir="/srv"), ())
 
 
-def choose(**changes: object) -> tuple[str, ...]:
-    return choose_capabilities(replace(SERVICE, **changes), DEFAULT_CAPABILITIES)
+def choose(held: int = ALL_CAPABILITIES, **changes: object) -> tuple[str, ...]:
+    return choose_capabilities(replace(SERVICE, **changes), DEFAULT_CAPABILITIES, held)
 
 
 def test_capabilities_are_added_and_dropped() -> None:
@@ -29,6 +29,8 @@ def test_capabilities_are_added_and_dropped() -> None:
     assert "CAP_KILL" not in choose(cap_drop=("KILL",))
     assert set(choose(cap_add=("ALL",), cap_drop=("SYS_ADMIN",))) == {*CAPABILITIES} - {"CAP_SYS_ADMIN"}
     assert choose(privileged=True) == tuple(CAPABILITIES)
+    few = 1 << CAPABILITIES.index("CAP_CHOWN") | 1 << CAPABILITIES.index("CAP_KILL")
+    assert choose(few, privileged=True) == choose(few, cap_add=("ALL",)) == ("CAP_CHOWN", "CAP_KILL")
     with pytest.raises(UsageError, match="web: unknown capability 'FLY'"):
         choose(cap_add=("FLY",))
 

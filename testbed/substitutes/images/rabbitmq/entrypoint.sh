@@ -5,7 +5,7 @@ CONFIGURATION=/etc/rabbitmq/conf.d/10-defaults.conf
 
 if [ "${1:-}" = rabbitmq-server ]; then
     if [ "$(id -u)" = 0 ]; then
-        chown -R rabbitmq:rabbitmq /var/lib/rabbitmq
+        chown -R rabbitmq:rabbitmq /var/lib/rabbitmq /var/log/rabbitmq # which are mounts of the host's, often
         exec setpriv --reuid=rabbitmq --regid=rabbitmq --init-groups "$0" "$@"
     fi
     if [ ! -e "$CONFIGURATION" ]; then

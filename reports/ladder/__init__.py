@@ -1,0 +1,1 @@
+"""The ladder for people: on a terminal, and as a page of its own."""

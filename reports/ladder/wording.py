@@ -1,0 +1,113 @@
+"""Puts a record of the ladder into words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reports.ladder.view import QUANTITIES, Subject, Tally, View
+from testbed.probes.model import Outcome
+
+# How features and classes are headed, and what a reader who has never heard of them is told.
+FEATURES: Mapping[str, str] = {
+    "processes": "other processes",
+    "root": "root directory",
+    "files": "file system",
+    "network": "network",
+    "users": "users",
+    "capabilities": "root's powers",
+    "system_calls": "system calls",
+    "devices": "devices",
+    "limits": "limits",
+    "kernel": "kernel",
+    "snapshot": "snapshot, clone",
+    "checkpoint": "checkpoint",
+}
+CLASSES: Mapping[str, str] = {
+    "files": "Reach files of the host that were not given to it",
+    "processes": "See or touch processes that are not its own",
+    "signals": "Send signals to processes that are not its own",
+    "network": "Reach, or listen on, the host's network and its neighbours'",
+    "names": "Read or change the names that others go by: host name, shared memory, queues",
+    "time": "Read or change clocks that are not its own",
+    "users": "Become a user that it was not meant to be",
+    "devices": "Reach the host's devices",
+    "mounts": "Change what is mounted where",
+    "kernel_settings": "Change the settings of the kernel, which are everybody's",
+    "kernel_interfaces": "Use parts of the kernel that are seldom needed and often had holes",
+    "memory": "Read or use memory that is not its own",
+    "resources": "Take more than its share",
+    "covert": "Pass something on by what two sides can both measure",
+}
+VERDICTS: Mapping[str, str] = {
+    "blocked": "the attempt failed, and the host saw that nothing was done",
+    "leaked": "meant to be prevented, and the host saw that it was done: a finding",
+    "permitted": "meant to be allowed, or never spoken of, and it was done",
+    "broken": "meant to be allowed, and it failed: a promise not kept",
+    "untestable": "this host or this rung cannot be asked",
+}
+SIGNS: Mapping[str, str] = {"blocked": "■", "leaked": "✖", "permitted": "○", "broken": "△", "untestable": "–"}
+
+
+def name_feature(feature: str) -> str:
+    """Return a feature as people say it."""
+    return FEATURES.get(feature, feature)
+
+
+def name_class(kind: str) -> str:
+    """Return a class of probes as people say it."""
+    return kind.replace("_", " ")
+
+
+def begin(text: str) -> str:
+    """Return a text that begins a sentence."""
+    return text[:1].upper() + text[1:]
+
+
+def conclude(view: View) -> str:
+    """Return what the run found out, in a sentence or two; what an emulated machine takes is no part of it."""
+    if not view.outcomes:
+        return _price_sentence(view) or "Nothing of this run's rungs is on record."
+    tallies = [(one, view.tally(one.name)) for one in view.subjects if view.tally(one.name).tried]
+    first, *_ = tallies
+    best = max(tallies, key=lambda pair: pair[1]["blocked"])
+    count = len({probe for _, probe in view.outcomes})
+    sentence = f"{count} ways out were tried on each of {len(tallies)} rungs: {_say_blocked(*first)} of them"
+    if best[0] is not first[0]:
+        sentence += f", {_say_blocked(*best)}"
+    leaks = sum(one.verdict == "leaked" for one in view.findings)
+    said = f"{leaks} leaked where {'it was' if leaks == 1 else 'they were'} meant not to" if leaks else "nothing leaked"
+    end = "" if leaks else " that a maker had meant to keep in"
+    return f"{sentence}; {said}{end}. {_price_sentence(view)}".rstrip()
+
+
+def _say_blocked(subject: Subject, tally: Tally) -> str:
+    return f"{subject.label} blocked {tally['blocked']}"
+
+
+def _price_sentence(view: View) -> str:
+    quantity = QUANTITIES["start_s"]
+    priced = [
+        (one.label, view.costs[one.name, "start_s"].value)
+        for one in view.subjects
+        if (one.name, "start_s") in view.costs and not one.look.emulated
+    ]
+    if not priced:
+        return ""
+    (least, least_s), (most, most_s) = (choose(priced, key=lambda pair: pair[1]) for choose in (min, max))
+    if least == most:
+        return f"To start {least} takes {quantity.show(least_s)}."
+    return f"A start takes from {quantity.show(least_s)} ({least}) to {quantity.show(most_s)} ({most})."
+
+
+def describe_finding(view: View, outcome: Outcome) -> str:
+    """Return a finding in a sentence: what was tried, where, and what the host saw."""
+    probe = view.probes[outcome.probe]
+    label = next(one.label for one in view.subjects if one.name == outcome.rung)
+    verb = "leaked" if outcome.verdict == "leaked" else "is broken"
+    seen = f" The host saw: {outcome.words}" if outcome.words else ""
+    return f"{label}: {outcome.probe} {verb}. {probe.tries}{seen}"
+
+
+def show_counts(tally: Tally) -> str:
+    """Return how many of a class's probes were blocked, of those that could be tried."""
+    return f"{tally['blocked']}/{tally.tried}" if tally.tried else "–"

@@ -1,0 +1,289 @@
+"""Attacks one platform with all probes, and tells what came of each.
+
+The probes run in a few instances of the platform, one after the other in each: those that take resources in one where
+each is alone. An instance that ends before its probes do is followed by another with the rest. What is told is the
+host's (testbed.probes.reached), while the attempts' processes still stay where they got to.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.config.types import Mount
+from runtime.errors import TestbedError
+from runtime.images.model import Image
+from runtime.spec import Process, Resources, Spec
+from testbed.interruption import defer_signals
+from testbed.lab import Lab
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.oci import OciPeer
+from testbed.platforms.protocol import Instance, Platform
+from testbed.probes.canaries import Canaries
+from testbed.probes.image import PROGRAM
+from testbed.probes.lines import Printed, Trace, parse_lines
+from testbed.probes.model import VERDICTS, Counted, Outcome, Probe
+from testbed.probes.place import VOLUME, Evidence, Place, Untestable
+from testbed.probes.reached import find_reached
+from testbed.probes.read import read_probes
+from testbed.probes.sight import Seen, look
+from testbed.probes.verdicts import judge, set_aside
+from testbed.rungs.model import Rung
+
+MIB = 1 << 20
+# An instance's limits: more than what stays of all attempts, less than what those take that try to take more.
+LIMITS = Resources(memory_bytes=160 * MIB, cpus=0.5, pids=256)
+SERVICE = "probe"
+# The number of the application, and so the address, that no other of a run has.
+APPLICATION = 60
+_LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 400, 300_000
+_START_S, _STALL_S, _LOOK_S = 60.0, 6.0, 0.03
+_MOST_INSTANCES = 12
+_ALONE = "resources"
+_MOST_LOG = 4 * MIB
+
+
+class Attempt(Struct, frozen=True):
+    """A probe that is to be made, its number in the attack, and what its words are filled with."""
+
+    probe: Probe
+    index: int
+    fills: dict[str, str]
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What the program is called with."""
+        return tuple(word.format_map(self.fills) for word in self.probe.words)
+
+
+class _Watched(Struct):
+    """What is known of the attempts of an instance so far, by number."""
+
+    seen: dict[int, Seen]
+    clocks: dict[int, dict[int, float]]
+    used: dict[int, float]
+    begun: dict[str, tuple[float, int]]
+
+
+def attack(
+    platform: Platform,
+    rung: Rung | None,
+    lab: Lab,
+    image: Image,
+    lease: Path,
+    tell: Callable[[str], None] = lambda line: None,
+    *,
+    probes: Sequence[Probe] | None = None,
+    application: int = APPLICATION,
+) -> tuple[Outcome, ...]:
+    """Run the probes (all without ``probes``) on a platform that has been prepared with the ``image`` of
+    testbed.probes.image among its images; call it in the lab. ``lease`` is the run's directory. ``rung`` says what was
+    meant; None for a peer or a machine.
+
+    Raises TestbedError when no instance can be started at all; what a probe does to its instance is an outcome.
+    """
+    wanted = read_probes() if probes is None else tuple(probes)
+    link = lab.link(application, 0)
+    token = secrets.token_hex(4)
+    hostname = f"probed-{token}"
+    group = platform.cgroup(
+        _make_instance(platform, image, f"{SERVICE}-{token}", hostname, lab, application, (), lease)
+    )
+    place = Place(
+        lease,
+        token,
+        str(link.address.network.network_address + 1),
+        str(link.address.ip),
+        hostname,
+        shares_directories(platform),
+        getattr(platform, "host_root", ""),
+        group.name,
+        LIMITS.memory_bytes or 0,
+        LIMITS.pids or 0,
+        LIMITS.cpus or 0.0,
+    )
+    outcomes: dict[str, Outcome] = {}
+    with Canaries(place) as canaries:
+        attempts = []
+        for index, probe in enumerate(wanted):
+            try:
+                attempts.append(Attempt(probe, index, canaries.fill(probe, index)))
+            except Untestable as problem:
+                outcomes[probe.name] = set_aside(probe, platform.name, rung, str(problem))
+        attacker = _Attacker(platform, rung, lab, image, application, canaries, tell)
+        together = [one for one in attempts if one.probe.kind != _ALONE]
+        alone = [one for one in attempts if one.probe.kind == _ALONE]
+        for batch, each_ms in ((together, 0), (alone, _EACH_MS)):
+            outcomes |= attacker.make_all(batch, each_ms)
+    return tuple(outcomes[probe.name] for probe in wanted)
+
+
+def count(outcomes: Sequence[Outcome]) -> tuple[Counted, ...]:
+    """Count the verdicts on each rung, in the order of the rungs' first outcomes."""
+    rungs = dict.fromkeys(one.rung for one in outcomes)
+    counts = {rung: Counter(one.verdict for one in outcomes if one.rung == rung) for rung in rungs}
+    return tuple(Counted(rung, {verdict: counts[rung][verdict] for verdict in VERDICTS}) for rung in rungs)
+
+
+def shares_directories(platform: Platform) -> bool:
+    """Return whether an instance can be given a directory of the host's."""
+    if platform.virtual or platform.name in ("docker", "libvirt-lxc", "vm-containers"):
+        return False
+    return platform.name not in PEERS or isinstance(PEERS[platform.name], OciPeer)
+
+
+def _make_instance(
+    platform: Platform,
+    image: Image,
+    name: str,
+    hostname: str,
+    lab: Lab,
+    application: int,
+    args: tuple[str, ...],
+    folder: Path,
+    mounts: tuple[Mount, ...] = (),
+) -> Instance:
+    process = Process(args=(PROGRAM, *args))
+    layers = tuple(str(layer.path) for layer in image.layers)
+    spec = Spec(process, layers, hostname, LIMITS, lab.link(application, 0), mounts=mounts)
+    return Instance(name, application, {SERVICE: spec}, folder / f"{name}.log")
+
+
+class _Attacker:
+    """Makes attempts in instances of one platform."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        rung: Rung | None,
+        lab: Lab,
+        image: Image,
+        application: int,
+        canaries: Canaries,
+        tell: Callable[[str], None],
+    ) -> None:
+        self._platform, self._rung, self._lab, self._image = platform, rung, lab, image
+        self._application, self._canaries, self._tell = application, canaries, tell
+        self._started = 0
+
+    def make_all(self, attempts: Sequence[Attempt], each_ms: int) -> dict[str, Outcome]:
+        """Make the attempts and return their outcomes; those that an instance did not come to are made in the next."""
+        outcomes: dict[str, Outcome] = {}
+        left = list(attempts)
+        while left:
+            made = self._make_some(left, each_ms)
+            outcomes |= made
+            if not made and not outcomes:
+                raise TestbedError(f"attack {self._platform.name}: nothing was printed", "see ./invoke doctor")
+            left = [one for one in left if one.probe.name not in outcomes]
+            if not made or self._started >= _MOST_INSTANCES:
+                for one in left:
+                    why = f"{self._started} instances ended before it came to its turn"
+                    outcomes[one.probe.name] = set_aside(one.probe, self._platform.name, self._rung, why)
+                break
+        return outcomes
+
+    def _make_some(self, attempts: Sequence[Attempt], each_ms: int) -> dict[str, Outcome]:
+        place, platform = self._canaries.place, self._platform
+        self._started += 1
+        limit_ms = round(_LIMIT_MS * platform.patience)
+        words = [word for one in attempts for word in ("--", str(one.index), one.probe.name, *one.words)]
+        args = ("run", place.token, str(limit_ms), str(each_ms), str(_HOLD_MS), *words)
+        mounts = (Mount(VOLUME, "bind", str(place.volume), ("bind", "rw")),) if place.shares else ()
+        name = f"{SERVICE}{self._started}-{place.token}"
+        instance = _make_instance(
+            platform, self._image, name, place.hostname, self._lab, self._application, args, place.folder, mounts
+        )
+        with ExitStack() as undo:
+            undo.callback(platform.stop, instance)
+            with defer_signals():
+                platform.start(instance)
+            platform.started(instance, _START_S * platform.patience)
+            watched = _Watched({}, {}, {}, {})
+            printed = self._follow(instance, attempts, watched)
+            return self._judge(attempts, printed, watched)
+
+    def _follow(self, instance: Instance, attempts: Sequence[Attempt], watched: _Watched) -> Printed:
+        """Watch the attempts until all are over, the instance has ended or nothing goes on."""
+        names = {one.probe.name: one.index for one in attempts}
+        patience_s = _STALL_S * self._platform.patience
+        moved_s, known = time.monotonic(), 0
+        printed = Printed({}, False)
+        while True:
+            alive = self._platform.alive(instance)
+            if not alive:
+                self._platform.ending(instance)  # its last lines are in the log then
+            self._canaries.tick()
+            printed = parse_lines(_read(instance.log), names, self._canaries.place.token)
+            self._note(instance, printed, names, watched)
+            lines = sum(2 if one.state != "begun" else 1 for one in printed.traces.values())
+            if lines != known:
+                moved_s, known = time.monotonic(), lines
+            if printed.done or not alive or time.monotonic() - moved_s > patience_s:
+                self._look(names.values(), watched)
+                return printed
+            time.sleep(_LOOK_S)
+
+    def _note(self, instance: Instance, printed: Printed, names: dict[str, int], watched: _Watched) -> None:
+        running = [names[one.name] for one in printed.traces.values() if one.state == "begun"]
+        used_ns = None
+        for trace in printed.traces.values():
+            index = names[trace.name]
+            if trace.name not in watched.begun:
+                used_ns = used_ns or self._used_ns(instance)
+                watched.begun[trace.name] = (time.monotonic(), used_ns)
+            if trace.state != "begun" and index not in watched.clocks:
+                watched.clocks[index] = {number: time.clock_gettime(number) for number in (0, 1, 7)}
+                begun_s, before_ns = watched.begun[trace.name]
+                took_s = max(time.monotonic() - begun_s, _LOOK_S)
+                watched.used[index] = (self._used_ns(instance) - before_ns) / took_s / 1e9
+                running.append(index)
+        self._look(running, watched)
+
+    def _used_ns(self, instance: Instance) -> int:
+        try:
+            return self._platform.cgroup(instance).cpu_usage_ns()
+        except OSError:
+            return 0
+
+    def _look(self, indices: Iterable[int], watched: _Watched) -> None:
+        wanted = tuple(indices)
+        if wanted and not self._platform.virtual:
+            look(self._canaries.place.token, wanted, watched.seen)
+
+    def _judge(self, attempts: Sequence[Attempt], printed: Printed, watched: _Watched) -> dict[str, Outcome]:
+        outcomes = {}
+        for one in attempts:
+            trace = printed.traces.get(one.probe.name)
+            if trace is None:
+                continue
+            outcomes[one.probe.name] = outcome = self._judge_one(one, trace, watched)
+            if outcome.verdict in ("leaked", "broken"):
+                self._tell(f"  {outcome.rung}: {outcome.probe}: {outcome.verdict}: {outcome.words}")
+        return outcomes
+
+    def _judge_one(self, one: Attempt, trace: Trace, watched: _Watched) -> Outcome:
+        evidence = Evidence(
+            one.fills,
+            trace,
+            watched.seen.get(one.index),
+            watched.clocks.get(one.index, {}),
+            watched.used.get(one.index, 0.0),
+        )
+        reached = find_reached(self._canaries, one.probe.canary, evidence)
+        return judge(one.probe, self._platform.name, self._rung, trace, reached)
+
+
+def _read(log: Path) -> str:
+    """Return the beginning of a log, which is bounded; "" while there is none."""
+    try:
+        with log.open("rb") as file:
+            return file.read(_MOST_LOG).decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,233 @@
+"""A whole run of the ladder: each rung is attacked, priced and put under pressure, and what came of it is recorded.
+
+What is on record grows while it runs, so a run that is cut short leaves a record that can be read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.home import store_root
+from runtime.images.model import Image
+from runtime.images.store import Store
+from runtime.lease import CGROUP_ROOT, lease
+from testbed.bench import make_run_id
+from testbed.host.facts import read_facts
+from testbed.host.noise import Watch
+from testbed.host.turn import take_turn
+from testbed.images import build_images
+from testbed.interruption import Undo
+from testbed.lab import Lab
+from testbed.ladder import costs
+from testbed.ladder.attack import attack
+from testbed.ladder.image import REFERENCE as GAUGE
+from testbed.ladder.image import ensure_gauge_image
+from testbed.ladder.model import Ladder, Missing
+from testbed.ladder.pricing import Pricing
+from testbed.ladder.record import Record
+from testbed.ladder.snippets import run_snippets
+from testbed.ladder.targets import Target, choose_targets
+from testbed.platforms import registry
+from testbed.platforms.protocol import Platform
+from testbed.probes.image import REFERENCE as PROBE
+from testbed.probes.image import ensure_probe_image
+from testbed.results import check_base
+from testbed.rungs.model import History
+from testbed.scenario.model import Scenario, Settings, load
+from testbed.services.specs import NOTHING_OF_HOST, Mounts
+
+# The workload that every rung runs, and what a run's folder is called after.
+SCENARIO, NAME = "clickme", "ladder"
+# Exit codes: a wall that does not hold what its maker meant it to is a regression, a rung that never worked a failed
+# workload.
+OK, LEAKED, FAILED = 0, 3, 6
+_LOG_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Progress = Callable[[str], None]
+
+
+class Wishes(Struct, frozen=True):
+    """What is asked for: ``rungs`` by name, all that run here without any; ``platforms`` that are attacked and priced
+    beside them."""
+
+    out: Path
+    scenarios: Path
+    rungs: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+    quick: bool = False
+    seed: int = 1
+    wait: bool = False
+    share: bool = False
+
+
+class Finished(Struct, frozen=True):
+    """A run's folder, its record, and the exit code that it means."""
+
+    path: Path
+    ladder: Ladder
+    exit_code: int
+
+
+class _Folder(Struct, frozen=True):
+    """Where what instances write goes."""
+
+    path: Path
+
+    def log_path(self, instance: str) -> Path:
+        if not _LOG_NAME.fullmatch(instance):
+            raise ValueError(f"{instance!r} is no name for a file")
+        return self.path / "logs" / f"{instance}.log"
+
+
+class _Surroundings(Struct, frozen=True):
+    """What a copy of the application needs around it (testbed.measures.context)."""
+
+    scenario: Scenario
+    settings: Settings
+    images: Mapping[str, Image]
+    addresses: Lab
+    folder: _Folder
+    watch: Watch = field(default_factory=Watch)
+    mounts: Mounts = NOTHING_OF_HOST
+    meet: Callable[[], None] = lambda: None
+
+
+def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished:
+    """Run the ladder. Nothing that was started is left, whatever happens; what is known by then is in the folder.
+
+    Raises UsageError and PrerequisiteError for what was asked for and is not there, before anything is built.
+    """
+    targets, missing = choose_targets(history, wishes.rungs, wishes.platforms, progress)
+    for one in missing:
+        progress(f"without {one.rung}: {one.why}")
+    check_base(wishes.out)
+    run_id = make_run_id(NAME)
+    scenario = load(SCENARIO, wishes.scenarios)
+    with Undo() as undo:
+        undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
+        scratch = undo.enter_context(lease(run_id))
+        store = Store(store_root() / "images")
+        gauge = ensure_gauge_image(store, progress)
+        probe = ensure_probe_image(store, progress)
+        images = {**build_images(scenario, progress), GAUGE: gauge, PROBE: probe}
+        lab = Lab()
+        here, refused = _prepare(undo, targets, run_id, scratch, lab, scenario, images, progress, bool(wishes.rungs))
+        folder = _make_folder(wishes.out / run_id)
+        progress(f"run folder: {folder.path}")
+        record = _begin_record(folder.path, run_id, tuple(one for one in targets if one.name in here))
+        record.missing += [*missing, *refused]
+        record.labels = {name: one.label for name, one in here.items()}
+        record.emulated = [name for name, one in here.items() if one.emulated]
+        record.save()
+        undo.callback(record.save)
+        record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
+        undo.enter_context(lab)
+        surroundings = _Surroundings(
+            scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
+        )
+        for target in targets:
+            if target.name in here:
+                _attack(target, here[target.name], lab, probe, scratch, record, progress)
+        efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
+        pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
+        pricing.run(wishes.seed)
+        pricing.price_namespaces((costs.QUICK if wishes.quick else costs.FULL).rounds)
+        ladder = record.save()
+    return Finished(folder.path, ladder, choose_exit_code(ladder))
+
+
+def _attack(
+    target: Target, platform: Platform, lab: Lab, image: Image, scratch: Path, record: Record, progress: Progress
+) -> None:
+    """Attack one, and put on record what came of each probe; or that it could not be attacked, and why."""
+    progress(f"attacking {target.name}")
+    try:
+        outcomes = attack(platform, target.rung, lab, image, scratch, progress)
+    except TestbedError as error:
+        first = str(error).splitlines()[0]
+        progress(f"{target.name} is not attacked: {first}")
+        record.missing.append(Missing(target.name, f"not attacked: {first}"))
+    else:
+        record.outcomes += [replace(one, rung=target.name) for one in outcomes]
+    record.save()
+
+
+def choose_exit_code(ladder: Ladder) -> int:
+    """Return 3 when a probe leaked that a rung's maker meant to forbid, 6 when a rung never worked, else 0."""
+    if any(one.verdict == "leaked" for one in ladder.outcomes):
+        return LEAKED
+    worked = {one.rung for one in ladder.costs} | {one.rung for one in ladder.outcomes}
+    return OK if worked.issuperset((*ladder.rungs, *ladder.platforms)) else FAILED
+
+
+def _prepare(
+    undo: ExitStack,
+    targets: Sequence[Target],
+    run_id: str,
+    scratch: Path,
+    lab: Lab,
+    scenario: Scenario,
+    images: Mapping[str, Image],
+    progress: Progress,
+    is_asked: bool,
+) -> tuple[dict[str, Platform], list[Missing]]:
+    """Return the platform of each target by the target's name, prepared, and what the host lacks for the others.
+
+    Raises PrerequisiteError for one that was asked for by name, or when none is left.
+    """
+    here, refused = dict[str, Platform](), list[Missing]()
+    for target in targets:
+        try:
+            platform = registry.create(target.platform, run_id, scratch, lab)
+            undo.callback(platform.close)
+            progress(f"preparing {target.name}")
+            platform.prepare(scenario, images)
+        except PrerequisiteError as error:
+            if target.rung is None or is_asked:
+                raise
+            progress(f"without {target.name}: {error.message}")
+            refused.append(Missing(target.name, error.message))
+            continue
+        here[target.name] = platform
+    if not here:
+        raise PrerequisiteError("no rung of the ladder can be run here", refused[-1].why)
+    return here, refused
+
+
+def _make_folder(path: Path) -> _Folder:
+    try:
+        (path / "logs").mkdir(parents=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the run folder {path}: {error.strerror}", "use another --out") from error
+    return _Folder(path)
+
+
+def _begin_record(folder: Path, run_id: str, targets: Sequence[Target]) -> Record:
+    rungs = [one.name for one in targets if one.rung is not None]
+    platforms = [one.name for one in targets if one.rung is None]
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    return Record(folder, run_id, started, describe_host(read_facts()), rungs, platforms)
+
+
+def describe_host(facts: Mapping[str, object]) -> dict[str, str]:
+    """Return what the page says of the host, from its facts."""
+    cpu, memory, cgroups = (facts.get(name) for name in ("cpu", "memory", "cgroups"))
+    described: dict[str, object] = {
+        "kernel": facts.get("kernel"),
+        "distribution": facts.get("distribution"),
+        "hypervisor": facts.get("hypervisor"),
+    }
+    if isinstance(cpu, Mapping):
+        described |= {"processor": cpu.get("model"), "processors": cpu.get("processors")}
+    if isinstance(memory, Mapping) and isinstance(total := memory.get("total_bytes"), int):
+        described["memory"] = f"{total / 2**30:.1f} GiB"
+    if isinstance(cgroups, Mapping):
+        described["cgroups"] = cgroups.get("mode")
+    return {name: str(value) for name, value in described.items() if value}

@@ -1,0 +1,97 @@
+"""The ladder's page: it needs nothing else, is the same for the same record, and shows what is on record."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from msgspec.structs import replace
+
+from reports import theme
+from reports.ladder.page import render_page
+from reports.ladder.view import make_view
+from testbed.ladder.model import Cost, Ladder, Missing, Snippet
+from testbed.probes.model import Outcome
+from tests.reports.ladder.records import HISTORY, PROBES, make_ladder
+
+HOSTILE = '"><script>alert(1)</script>\x1b[31m'
+
+
+def render(ladder: Ladder) -> str:
+    return render_page(make_view(ladder, HISTORY, PROBES))
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(make_ladder())
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    assert "<script" not in page and "src=" not in page and "@import" not in page and "url(http" not in page
+    assert page.count("<svg") > 20
+    leads = set(re.findall(r'href="#([^"]+)"', page))
+    targets = set(re.findall(r'id="([^"]+)"', page))
+    assert leads <= targets
+
+
+def test_the_same_record_gives_the_same_bytes(page: str) -> None:
+    assert render(make_ladder()) == page
+
+
+def test_what_was_found_comes_first_and_in_words(page: str) -> None:
+    header = page[page.index("<header>") : page.index("</header>")]
+    assert "jail-2000: files-1 leaked. It tries way 1 of files." in header
+    assert "jail-2000: network-2 is broken." in header
+    assert "1 leaked where it was meant not to" in header
+
+
+def test_cells_lead_to_probes_and_sources(page: str) -> None:
+    row = re.search(r"<tr><th scope=\"row\"><a href=\"#rung-jail-2000\">jail-2000</a></th><td><b>.*?</tr>", page)
+    assert row and 'href="#class-files"' in row[0] and "has-leak" in row[0]
+    assert 'href="#source-1"' in page and "SANE, 2000" in page
+    assert "a cgroup filter stands for it" in page and "EPERM" in page
+    assert "It needs root" in page and "no Xen here" in page and "Told, not run." in page
+
+
+def test_costs_have_intervals_and_an_emulated_machine_says_so(page: str) -> None:
+    assert "vm (TCG, emulated)" not in page and "hardware-2006 (TCG, emulated)" in page
+    table = page[page.index("<caption>Medians with 95 % intervals") :]
+    assert "95 % intervals" in table and "2\N{NARROW NO-BREAK SPACE}200" in table.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Where the time of a start goes" in page and "clone3 with a new namespace: pid" in page
+    assert "$ chroot /tmp/root /bin/ls /" in page and "HURT" in page
+
+
+def test_what_comes_from_a_record_stays_text() -> None:
+    ladder = make_ladder()
+    page = render(
+        replace(
+            ladder, id=HOSTILE, host={HOSTILE: HOSTILE}, rungs=(*ladder.rungs, HOSTILE), labels={"crun": HOSTILE},
+            missing=(Missing(HOSTILE, HOSTILE),), snippets=(Snippet(HOSTILE, 1, (HOSTILE,), HOSTILE, 1, HOSTILE),),
+            outcomes=(*ladder.outcomes, Outcome("crun", "files-1", "leaked", "forbidden", HOSTILE, HOSTILE),
+                      Outcome(HOSTILE, "files-1", "blocked", "unsaid"), Outcome("crun", HOSTILE, "blocked", "unsaid")),
+            costs=(*ladder.costs, Cost(HOSTILE, "start_s", (1.0,)), Cost("crun", HOSTILE, (1.0,))),
+        )
+    )  # fmt: skip
+    assert "<script" not in page and "&lt;script" in page
+
+
+def test_a_record_of_nothing_is_shown_as_far_as_it_goes() -> None:
+    page = render(Ladder("x", "", {}, (), (), (), (), (), ()))
+    assert "No probes are on record" in page and "Nothing was priced" in page
+    partial = render(replace(make_ladder(), outcomes=(), steps=(), pressures=(), snippets=()))
+    assert "No probes are on record" in partial and "Medians with 95 % intervals" in partial
+    one = render(replace(make_ladder(), costs=(Cost("container", "start_s", (0.0,)),)))
+    assert "To start container takes" in one
+
+
+def test_no_text_is_smaller_than_eleven_pixels(page: str) -> None:
+    style = page[page.index("<style>") : page.index("</style>")].split("@media print")[0]
+    sizes = [float(size) for size in re.findall(r"font-size:\s*([\d.]+)px", style)]
+    assert sizes and min(sizes) >= 11
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_figures_in_cells_can_be_read_on_their_ground(dark: bool) -> None:
+    named = theme.DARK if dark else theme.LIGHT
+    for ground in theme.list_shares(dark):
+        assert theme.contrast(named["ink"], ground) >= 4.5

@@ -1,0 +1,152 @@
+"""An attack for real: on a container of ours, where every wall stands, and on a bare process, where there is none."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from runtime.images.model import Image, ImageConfig, Layer
+from testbed import leftovers
+from testbed.lab import Lab
+from testbed.ladder.attack import attack, count
+from testbed.platforms.container import ContainerPlatform
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.platform import PeerPlatform
+from testbed.probes.build import PROGRAM
+from testbed.probes.model import Outcome, Probe
+from testbed.probes.objects import read_left
+from testbed.probes.read import read_probes
+from testbed.rungs.model import CLASSES, Rung
+
+pytestmark = pytest.mark.root
+ROOT = Path(__file__).resolve().parents[3]
+Attack = Callable[[str, Rung | None, Sequence[Probe] | None], dict[str, Outcome]]
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Image:
+    layer = tmp_path / "layer"
+    layer.mkdir()
+    shutil.copy2(PROGRAM.build(), layer / "testbed-probe")
+    return Image("testbed/probe", "sha256:0", ImageConfig(), (Layer("sha256:1", layer),))
+
+
+@pytest.fixture
+def attacked(image: Image, cgroup_parent: str, run_name: str) -> Iterator[Attack]:
+    lease = Path("/run/testbed") / run_name
+    with Lab() as lab:
+        made: list[PeerPlatform | ContainerPlatform] = []
+
+        def run(name: str, rung: Rung | None, probes: Sequence[Probe] | None) -> dict[str, Outcome]:
+            if name == "container":
+                platform: PeerPlatform | ContainerPlatform = ContainerPlatform(run_name, lab)
+            else:
+                platform = PeerPlatform(PEERS[name], run_name, lease, lab)
+                platform.prepare_program()
+            made.append(platform)
+            return {one.probe: one for one in attack(platform, rung, lab, image, lease, probes=probes)}
+
+        yield run
+        for platform in made:
+            platform.close()
+    assert read_left(lease) == () and list(lease.glob("canaries-*")) == []
+    assert list(Path("/").glob(".testbed-probe-*")) == []
+
+
+def rung(**words: tuple[str, ...]) -> Rung:
+    return Rung("container", "Container", 2026, "containers", "ours", {}, **words)  # type: ignore[arg-type]
+
+
+def test_a_container_of_ours_keeps_what_its_walls_are_to_keep(attacked: Attack) -> None:
+    probes = read_probes()
+    open_ = {probe.name for probe in probes if probe.wall in ("", "user", "time", "kernel")}
+    outcomes = attacked("container", rung(forbids=CLASSES, permits=tuple(open_)), None)
+    assert list(outcomes) == [probe.name for probe in probes]
+    wrong = [one for one in outcomes.values() if one.verdict in ("leaked", "broken")]
+    assert wrong == []
+    blocked = {one.probe for one in outcomes.values() if one.verdict == "blocked"}
+    untestable = {one.probe: one.words for one in outcomes.values() if one.verdict == "untestable"}
+    assert blocked == {probe.name for probe in probes} - open_ - untestable.keys()
+    assert all(words.startswith(("this kernel has no /", "the host could not make")) for words in untestable.values())
+    (counted,) = count(tuple(outcomes.values()))
+    assert counted.rung == "container" and sum(counted.verdicts.values()) == len(probes)
+    assert counted.verdicts["leaked"] == 0
+
+
+def test_a_bare_process_reaches_what_the_same_canaries_keep_from_a_container(attacked: Attack) -> None:
+    outcomes = attacked("process", rung(forbids=CLASSES), None)
+    leaked = {one.probe for one in outcomes.values() if one.verdict == "leaked"}
+    assert leaked >= {
+        *("files-second-chroot", "files-root-of-process", "processes-trace", "signals-pidfd", "network-join-host"),
+        *("names-host", "names-host-file", "time-adjust", "users-setuid-program", "devices-disk-write"),
+        *("mounts-memory", "settings-write", "interfaces-bpf", "memory-message", "memory-add-key", "covert-locks"),
+    }
+    kept = {probe.name for probe in read_probes() if probe.wall in ("network", "limits")}
+    assert not leaked & kept, "it has an address of its own, and limits"
+
+
+def make_probe(name: str, *words: str) -> Probe:
+    return Probe(name, "signals", "Tries.", "It matters.", "pid", "answer", words)
+
+
+def test_an_attempt_that_hangs_or_crashes_is_told_and_the_run_goes_on(attacked: Attack) -> None:
+    probes = [make_probe("a-hang", "hang"), make_probe("a-crash", "crash"), make_probe("a-after", "nothing")]
+    outcomes = attacked("container", rung(permits=("signals",)), probes)
+    assert [(one.verdict, one.words) for one in outcomes.values()] == [
+        ("broken", "it took longer than its time and was ended"),
+        ("broken", "it was ended by SIGSEGV"),
+        ("permitted", "it could"),
+    ]
+
+
+def test_an_attempt_that_ends_its_rung_is_told_and_the_others_are_made_in_another(attacked: Attack) -> None:
+    probes = [make_probe("a-before", "nothing"), make_probe("a-end", "end_runner"), make_probe("a-after", "nothing")]
+    outcomes = attacked("process", None, probes)
+    assert [(one.verdict, one.words) for one in outcomes.values()] == [
+        ("permitted", "it could"),
+        ("blocked", "its instance ended with it"),
+        ("permitted", "it could"),
+    ]
+
+
+_KILLED = """
+import sys, time
+from pathlib import Path
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.lease import lease
+from testbed.ladder.attack import attack
+from testbed.lab import Lab
+from testbed.platforms.container import ContainerPlatform
+from testbed.probes.model import Probe
+
+run, layer = sys.argv[1], Path(sys.argv[2])
+image = Image("testbed/probe", "sha256:0", ImageConfig(), (Layer("sha256:1", layer),))
+hang = Probe("a-hang", "signals", "Hangs.", "It matters.", "pid", "answer", ("hang",))
+with lease(run) as place, Lab() as lab:
+    attack(ContainerPlatform(run, lab), None, lab, image, place, probes=[hang])
+"""
+
+
+def test_what_a_killed_attack_leaves_is_found_and_removed(image: Image, run_name: str, tmp_path: Path) -> None:
+    lease = Path("/run/testbed") / run_name
+    layer = str(image.layers[0].path)
+    process = subprocess.Popen([sys.executable, "-c", _KILLED, run_name, layer], cwd=ROOT)
+    try:
+        deadline_s = time.monotonic() + 30
+        while not list(lease.glob("canaries-*/*.log")) and time.monotonic() < deadline_s:
+            time.sleep(0.05)
+        assert process.poll() is None and read_left(lease)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    left = tuple(one for one in leftovers.find() if one.run == run_name)
+    assert {"canary", "setting", "directory"} <= {one.kind for one in left}
+    leftovers.remove(left)
+    assert [one for one in leftovers.find() if one.run == run_name] == [] and not lease.exists()
