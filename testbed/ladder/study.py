@@ -139,15 +139,15 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         for target in targets:
             if target.name in here:
                 _attack(target, here[target.name], lab, probe, scratch, record, progress)
+        efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
+        pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
+        pricing.run(wishes.seed)
+        pricing.price_namespaces((costs.QUICK if wishes.quick else costs.FULL).rounds)
         chosen = QUICK_ATTACKS if wishes.quick else tuple(ATTACKS)
         for name, platform in here.items():
             # A machine is another start for each, of which an emulated one takes too long.
             if not (platform.virtual and (wishes.quick or platform.emulated)):
                 _press(name, platform, lab, (probe, neighbour), scratch, chosen, record, progress)
-        efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
-        pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
-        pricing.run(wishes.seed)
-        pricing.price_namespaces((costs.QUICK if wishes.quick else costs.FULL).rounds)
         ladder = record.save()
     return Finished(folder.path, ladder, choose_exit_code(ladder))
 
