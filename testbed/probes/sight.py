@@ -16,7 +16,8 @@ from msgspec import Struct, field
 
 KINDS = ("user", "net", "mnt", "uts", "ipc", "pid", "cgroup", "time")
 _MOST_DESCRIPTORS = 256
-_MOST_PROCESSES = 4096
+_MOST_PROCESSES = 1 << 16
+_NAME_BYTES = 64
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _STATUS = re.compile(r"^(Uid|CapEff|VmLck|VmRSS):\s+(.*)$", re.MULTILINE)
@@ -72,8 +73,16 @@ def _list_names() -> list[tuple[int, str]]:
     names = []
     for entry in os.listdir(_PROC)[:_MOST_PROCESSES]:
         if entry.isdigit():
-            with suppress(OSError):
-                names.append((int(entry), (_PROC / entry / "comm").read_text(errors="replace").strip()))
+            try:  # it is looked a hundred times in an attack, at all processes of the host
+                file = os.open(f"/proc/{entry}/comm", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            try:
+                names.append((int(entry), os.read(file, _NAME_BYTES).decode(errors="replace").rstrip()))
+            except OSError:
+                continue
+            finally:
+                os.close(file)
     return names
 
 

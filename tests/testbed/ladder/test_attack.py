@@ -111,6 +111,6 @@ def test_what_a_killed_attack_leaves_is_found_and_removed(probe_image: Image, ru
         process.send_signal(signal.SIGKILL)
         process.wait()
     left = tuple(one for one in leftovers.find() if one.run == run_name)
-    assert {"canary", "setting", "directory"} <= {one.kind for one in left}
+    assert {"canary", "directory"} <= {one.kind for one in left}
     leftovers.remove(left)
     assert [one for one in leftovers.find() if one.run == run_name] == [] and not lease.exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import Lab
-from testbed.ladder.pressure import ATTACKS, judge, press
+from testbed.ladder.model import Pressure
+from testbed.ladder.pressure import judge, press
 from testbed.neighbours.build import NEIGHBOUR
 from testbed.platforms.rungs.platform import RungPlatform
 from testbed.rungs.model import Isolation, Rung
@@ -51,26 +52,45 @@ def lab() -> Iterator[Lab]:
         yield made
 
 
+@pytest.fixture
+def pressed(
+    probe_image: Image, neighbour_image: Image, lab: Lab, cgroup_parent: str, run_name: str
+) -> Callable[[Isolation, str], Pressure]:
+    """What an attack does on a rung of an isolation; nothing of it is left."""
+    lease = Path("/run/testbed") / run_name
+
+    def run(isolation: Isolation, attack: str) -> Pressure:
+        rung, told = replace(RUNG, isolation=isolation), list[str]()
+        platform = RungPlatform(rung, run_name, lease, lab)
+        platform.prepare_rung()
+        images = (probe_image, neighbour_image)
+        try:
+            (pressure,) = press(platform, rung.name, lab, *images, lease, told.append, attacks=(attack,), window_s=0.6)
+        finally:
+            platform.close()
+        assert (pressure.rung, pressure.attack) == ("pressed", attack) and len(told) == 1
+        assert list(lease.glob("pressed-*")) == []
+        return pressure
+
+    return run
+
+
 @pytest.mark.root
 @pytest.mark.parametrize("limits", [("memory", "cpus", "pids"), ("memory", "cpus")], ids=["limited", "unlimited"])
 def test_a_fork_bomb_hurts_its_neighbour_only_where_nothing_limits_it(
-    limits: tuple[str, ...], probe_image: Image, neighbour_image: Image, lab: Lab, cgroup_parent: str, run_name: str
+    limits: tuple[str, ...], pressed: Callable[[Isolation, str], Pressure]
 ) -> None:
-    lease = Path("/run/testbed") / run_name
-    rung = replace(RUNG, isolation=replace(LIMITED, limits=limits))
-    platform = RungPlatform(rung, run_name, lease, lab)
-    platform.prepare_rung()
-    try:
-        attacks = ("fork", "watches") if "pids" in limits else ("fork",)
-        told = list[str]()
-        pressures = press(
-            platform, rung.name, lab, probe_image, neighbour_image, lease, told.append, attacks=attacks, window_s=0.6
-        )
-    finally:
-        platform.close()
-    assert [one.attack for one in pressures] == list(attacks) and len(told) == len(attacks)
-    assert pressures[0].held is ("pids" in limits)
+    pressure = pressed(replace(LIMITED, limits=limits), "fork")
+    assert pressure.held is ("pids" in limits)
     if "pids" in limits:
-        assert pressures[0].figures["took"] < 128 < pressures[0].figures["refused"]
-        assert pressures[1].figures["took"] > 0 and not pressures[1].held, "watches are of a user of the host's"
-    assert list(lease.glob("pressed-*")) == [] and set(attacks) <= ATTACKS.keys()
+        assert pressure.figures["took"] < 128 < pressure.figures["refused"]
+
+
+@pytest.mark.root
+def test_watches_are_of_a_user_of_the_hosts_whatever_the_limits_are(
+    pressed: Callable[[Isolation, str], Pressure],
+) -> None:
+    """All that have the same mapped user share them; those of root are left alone here."""
+    mapped = replace(LIMITED, namespaces=(*LIMITED.namespaces, "user"))
+    pressure = pressed(mapped, "watches")
+    assert pressure.figures["took"] > 0 and not pressure.held
