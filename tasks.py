@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, Result, task
 from invoke.exceptions import Exit
 
-from reports.commands import builds, images, lists, projects, roots, runs, unions
+from reports.commands import builds, images, lists, projects, roots, rungs, runs, unions
 from reports.commands import fleet as fleets
 from reports.commands import ladder as ladders
 from reports.commands import plan as plans
@@ -396,7 +396,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, plans, ladders, lists, projects, runs):
+for more in (fleets, plans, ladders, lists, projects, rungs, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError, UsageError
 from testbed.ladder.model import Missing
 from testbed.platforms import registry
+from testbed.platforms.hypervisors import HYPERVISORS
 from testbed.rungs.model import History, Rung
 
 
@@ -35,7 +36,7 @@ def choose_targets(
     stands_for = {one.platform for one in targets}
     targets += [Target(name, name) for name in beside if name not in stands_for]
     own = dict.fromkeys(one.platform for one in targets)
-    why = {name: f"there is no platform {name}" for name in own if name not in registry.NAMES}
+    why = {name: f"there is no platform {name}" for name in own if name not in (*registry.NAMES, *HYPERVISORS)}
     why |= {one.name: one.why for one in registry.find_missing(name for name in own if name not in why)}
     if asked := [one for one in targets if one.platform in why and (one.rung is None or rungs)]:
         raise PrerequisiteError(f"{asked[0].name} cannot be run here: {why[asked[0].platform]}", "leave it out")

@@ -290,6 +290,8 @@ def create(
         return PeerPlatform(PEERS[name], run_id, scratch, lab)
     if name in RUNGS:
         return RungPlatform(find_rung(name), run_id, scratch, lab)
+    if name in HYPERVISORS:
+        refuse_hypervisor(name)
     return ContainerPlatform(run_id, lab)
 
 

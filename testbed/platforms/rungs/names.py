@@ -16,5 +16,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
         "micro-2018": "vm-micro",
         "containers-in-a-vm": "vm-containers",
         "restored": "vm-restored",
+        "virtualbox-2007": "virtualbox",
+        "vmware-1999": "vmware",
     }
 )

@@ -8,8 +8,11 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from testbed.checks_of_machines import check_hypervisors
+from testbed.lab import Lab
+from testbed.ladder.targets import choose_targets
 from testbed.platforms import registry
 from testbed.platforms.hypervisors import HYPERVISORS, find_lacking
+from testbed.rungs.read import read_history
 
 DRIVER = Path("x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_vbox.so")
 
@@ -37,7 +40,18 @@ def test_nothing_is_promised_even_where_it_is_installed(
         with pytest.raises(PrerequisiteError, match=f"is not here: .*{HYPERVISORS[name].uri}") as raised:
             ask((name,))
         assert raised.value.hint
+    with pytest.raises(PrerequisiteError, match="is not here"):
+        registry.create(name, "run", tmp_path, Lab())
     monkeypatch.setattr("testbed.platforms.hypervisors.find_lacking", lambda one: ("", ""))
     with pytest.raises(PrerequisiteError, match=f"is here .* but .*: {HYPERVISORS[name].reason}"):
         registry.check_names(("container", name))
     assert name not in registry.NAMES and name in [check.name for check in check_hypervisors()]
+
+
+@pytest.mark.parametrize("rung", ["virtualbox-2007", "vmware-1999", "paravirtual-2003"])
+def test_a_rung_on_one_is_missing_with_that_reason(rung: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PrerequisiteError, match="is not here: no "):
+        registry.check_names(registry.expand((rung,), print))
+    with pytest.raises(PrerequisiteError, match=f"{rung} cannot be run here: .* is not here"):
+        choose_targets(read_history(), (rung,), (), print)
