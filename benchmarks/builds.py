@@ -37,7 +37,7 @@ from runtime.images.store import Store  # noqa: E402
 
 FILES, RUNS = 5000, 20
 _LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")  # as ours; hard limits cannot be raised everywhere
-_TASK = "import sys, tasks; tasks.program.run(['testbed', *sys.argv[1:]])"
+_TASK = ("-m", "reports.commands.front", "--search-root", str(ROOT))
 OURS, LIBRARY, PEER = "images.build", "in a process", "buildah"
 
 
@@ -97,7 +97,7 @@ class Ours:
     def command(self, case: Case) -> None:
         """Build by the task."""
         words = ["images.build", str(case.context), "--tag", case.name]
-        _run([sys.executable, "-c", _TASK, *words], {**os.environ, "TESTBED_HOME": str(self.home)})
+        _run([sys.executable, *_TASK, *words], {**os.environ, "TESTBED_HOME": str(self.home)})
 
     def library(self, case: Case) -> None:
         """Build within this process."""

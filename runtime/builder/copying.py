@@ -21,7 +21,7 @@ from runtime.images.model import Layer
 from runtime.images.rootfs import folders, is_directory, resolve
 from runtime.unionfs.lookup import Folders, step
 
-_MOST_SENT_BYTES = 1 << 30
+_PIECE_BYTES = 1 << 18
 
 
 class _Made(Struct, frozen=True):
@@ -151,8 +151,9 @@ def _copy_file(source: Path, target: Path, owner: tuple[int, int], mode: int) ->
             raise OSError(errno.EINVAL, "it is no file any more", str(source))
         writing = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            while os.sendfile(writing, reading, None, _MOST_SENT_BYTES):
-                continue
+            while piece := os.read(reading, _PIECE_BYTES):
+                while piece:
+                    piece = piece[os.write(writing, piece) :]
             os.fchown(writing, *owner)  # in this order, as in set_owner
             os.fchmod(writing, mode)
         finally:

@@ -36,3 +36,17 @@ print(Mock().anything() is not None, bool(version("invoke")), invoke.config.yaml
 def test_a_command_starts_without_what_no_task_needs() -> None:
     done = subprocess.run([sys.executable, "-c", CALL, *SLOW], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["", "True True {'a': 1}"]
+
+
+def front(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "reports.commands.front", "--search-root", str(ROOT), *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_only_the_tasks_that_are_named_are_parsed_and_all_are_known() -> None:
+    two = front("completion", "zsh", "scenarios")
+    assert two.returncode == 0 and "bashcompinit" in two.stdout and "a page with a button" in two.stdout, two
+    unknown = front("nosuch")
+    assert (unknown.returncode, unknown.stderr) == (1, "No idea what 'nosuch' is!\n"), unknown
+    assert "Build an image from a Dockerfile" in front("images", "build", "--help").stdout
+    assert {"bench", "images.build", "union.mount"} <= set(front("--complete", "--", "inv ").stdout.split())
