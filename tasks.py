@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 from invoke import Collection, Context, Result, task
 from invoke.exceptions import Exit
 
-from reports.commands import builds, images, lists, projects, roots, runs, unions
+from reports.commands import builds, images, lists, projects, roots, rungs, runs, unions
 from reports.commands import fleet as fleets
 from reports.commands import ladder as ladders
 from reports.commands import plan as plans
 from reports.commands.exits import reporting
 from reports.commands.front import QuietProgram
-from reports.commands.options import ROOT, parse_fraction, parse_number, split_words
+from reports.commands.options import ROOT
 from runtime import __version__
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from testbed.progress import print_progress, show_progress
@@ -132,51 +132,14 @@ def bench(
     """Measure a scenario on every platform, then print the answer and the report's path."""
     given = dict(locals())
     from reports.commands.gate import Planned, Wishes, compare_with, conclude, read_baseline
+    from reports.commands.request import read_options
     from testbed.machine.choice import choose_machine
-    from testbed.measures.design import parse_budget, parse_until
-    from testbed.request import Options
-    from testbed.run_folders import locate
-    from testbed.scenario import model
-    from testbed.scenario.consolidation import Asked, parse_fractions, parse_zombies
 
     if resume:
         _check_resumed(given)
-    compose = model.Asked(tuple(file or ()), tuple(profile or ()), tuple(env_file or ()), with_)
-    options = Options(
-        scenario="" if resume else _scenario("bench", scenario),
-        platforms=split_words(platforms),
-        accelerator=accel,
-        measures=split_words(measures),
-        trials=parse_number("--trials", trials) if trials else None,
-        quick=quick,
-        seed=parse_number("--seed", seed),
-        out=Path(out) if out else ROOT / "results",
-        scenarios=ROOT / "scenarios",
-        command=tuple(sys.argv),
-        connect=connect,
-        wait=wait,
-        share=share,
-        base=base,
-        guest_kernel=guest_kernel,
-        emulator_cpus=parse_fraction("--emulator-cpus", emulator_cpus) if emulator_cpus else 0.0,
-        until=parse_until(until) if until else None,
-        budget_s=parse_budget(budget) if budget else None,
-        again=aa,
-        duet=duet,
-        against=against,
-        cap=parse_number("--cap", cap) if cap else None,
-        steps=tuple(parse_number("--steps", one) for one in split_words(steps)),
-        resume=locate(resume, ROOT / "results") if resume else None,
-        packed=Asked(
-            parse_fractions(fractions) if fractions else (),
-            shape,
-            packing,
-            parse_zombies(zombies) if zombies else None,
-        ),
-        compose=compose,
-    )
+    options = read_options({**given, "scenario": "" if resume else _scenario("bench", scenario)}, tuple(sys.argv))
     wishes = Wishes(gate, html, junit, json=json)
-    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine, compose)
+    planned = None if resume else Planned(scenario, ROOT / "scenarios", quick, machine, options.compose)
     earlier = read_baseline(baseline, limit, metrics, wishes, planned)
     with show_progress() as progress:
         run = choose_machine(machine)(options, progress)
@@ -433,7 +396,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, plans, ladders, lists, projects, runs):
+for more in (fleets, plans, ladders, lists, projects, rungs, runs):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

@@ -90,12 +90,11 @@ def reap(pid: int, options: int = 0) -> int | None:
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 
 
-def check_startable(name: str, freezable: bool = False) -> Cgroup:
-    """Return the container's cgroup, which does not exist yet. ``freezable``, it is in cgroup v1's freezer, too. Raises
-    PrerequisiteError or UsageError."""
+def check_startable(name: str, also: tuple[str, ...] = ()) -> Cgroup:
+    """Return the container's cgroup, which does not exist yet, and is ``also`` in the hierarchies of these controllers.
+    Raises PrerequisiteError or UsageError."""
     on_host = hierarchies()
-    if freezable:
-        on_host = replace(on_host, wanted=(*on_host.wanted, "freezer"))
+    on_host = replace(on_host, wanted=(*on_host.wanted, *also)) if also else on_host
     if os.geteuid() != 0:
         raise PrerequisiteError(f"start container {name}: needs root", "run as root, or through sudo")
     require(on_host)
@@ -139,7 +138,8 @@ def start(
     behind.
     """
     make = partial(workload_plan, spec, cgroup=name, attachment=attachment, building=building, writable=writable)
-    return start_planned(make, name=name, stdout=stdout, stdin=stdin, freezable=freezable, answer=connect)
+    also = ("freezer",) if freezable else ()
+    return start_planned(make, name=name, stdout=stdout, stdin=stdin, also=also, answer=connect)
 
 
 def start_planned(
@@ -148,13 +148,14 @@ def start_planned(
     name: str,
     stdout: int,
     stdin: int | None = None,
-    freezable: bool = False,
+    also: tuple[str, ...] = (),
     answer: Callable[[int], None] | None = None,
 ) -> Container:
     """Start the container of a plan that makes the cgroup ``name``, as ``start`` does; ``answer`` gets its first
-    process's pid at each point at which that waits for its parent."""
+    process's pid at each point at which that waits for its parent. The cgroup is ``also`` in the hierarchies of these
+    controllers, where the one above it exists."""
     requested_ns = time.monotonic_ns()
-    cgroup = check_startable(name, freezable)
+    cgroup = check_startable(name, also)
     plan = make(cgroup.hierarchies)
     with _input(stdin) as standard_input, ExitStack() as undo:
         undo.callback(cgroup.remove)

@@ -14,6 +14,8 @@ import pytest
 
 from runtime import speed
 from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError
+from runtime.home import store_root
 from runtime.lease import CGROUP_ROOT, lease
 from runtime.speed import REFERENCE_NS, Speed
 from testbed import leftovers
@@ -21,6 +23,7 @@ from testbed.projects.control import bring_down
 from testbed.projects.record import lease_name, list_projects
 from tests import scratches
 from tests.owned import own_mounts
+from vm_images.kernel import Package, download, ensure_kernel
 
 _BUSYBOX = Path("/bin/busybox")
 # For a test that boots guests or builds from package sources, with its fixtures, on a busy host without KVM.
@@ -124,3 +127,17 @@ def cgroup_parent(run_name: str) -> Iterator[str]:
         yield f"{CGROUP_ROOT}/{run_name}"
         for directory in Cgroup(f"{CGROUP_ROOT}/{run_name}").directories():
             assert [path for path in directory.iterdir() if path.is_dir()] == [], "a test left a cgroup"
+
+
+@pytest.fixture(scope="session")
+def kernel_package() -> Iterator[Path]:
+    """The package of the guests' kernel, unpacked: it has more modules than the store."""
+    work = scratches.in_store(scratches.name_run())
+    try:
+        kernel = ensure_kernel(store_root() / "guest")
+        work.mkdir()
+        yield download((Package(kernel.package, kernel.version, (), ""),), work)
+    except PrerequisiteError as error:
+        pytest.skip(f"no package of a kernel: {error}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -52,13 +52,14 @@ def make_commands(arguments: Sequence[str], turns: Path) -> dict[str, tuple[str,
     if _COVERAGE in arguments:
         commands[_REST] += ("--cov", "--cov-report=")
     else:
-        commands[_REST] += ("-p", "tests.turns", "--turns", str(turns))
+        # As one word: pytest would look for its configuration beside a second.
+        commands[_REST] += ("-p", "tests.turns", f"--turns={turns}")
     return commands
 
 
 def make_helper(commands: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
     """Return what a stream executes after its own tests, () when it may not help with the rest."""
-    return (*commands[_REST], "--from-the-end") if "--turns" in commands[_REST] else ()
+    return (*commands[_REST], "--from-the-end") if "tests.turns" in commands[_REST] else ()
 
 
 def run_stream(own: tuple[str, ...], helper: tuple[str, ...], rest_is_over: Event, output: BinaryIO) -> list[int]:
@@ -73,6 +74,8 @@ def run_stream(own: tuple[str, ...], helper: tuple[str, ...], rest_is_over: Even
 def main(arguments: Sequence[str]) -> int:
     """Run the streams; the exit status of the first that failed."""
     began_s = time.monotonic()
+    # Where nothing compiled is kept, each pytest takes seconds to rewrite all assertions anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with ExitStack() as undo:
         commands = make_commands(arguments, Path(undo.enter_context(tempfile.TemporaryDirectory())))
         helper, rest_is_over = make_helper(commands), Event()

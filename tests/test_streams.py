@@ -39,7 +39,7 @@ def test_every_test_is_in_one_stream() -> None:
 
 def test_all_streams_have_the_selection() -> None:
     for name, command in make_commands(["--durations=10", "-k", "lab"], Path("/turns")).items():
-        shared = ("-p", "tests.turns", "--turns", "/turns") if name == REST else ()
+        shared = ("-p", "tests.turns", "--turns=/turns") if name == REST else ()
         wanted = ("--durations=10", "-k", "lab", "-m", STREAMS[name], *shared)
         assert command[-len(wanted) :] == wanted
 
@@ -74,6 +74,13 @@ def test_a_stream_helps_unless_it_was_interrupted_or_there_is_nothing_left(
         assert output.read().decode().split() == ["own", "helper"][: len(statuses)]
 
 
+def test_the_rest_has_the_configuration_of_this_checkout(tmp_path: Path) -> None:
+    command = [*make_commands(["--collect-only", "-q", str(Path(__file__))], tmp_path)[REST], "--from-the-end"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "tests/test_streams.py::test_the_rest_has_the_configuration_of_this_checkout" in done.stdout.splitlines()
+
+
 MODULE = """
 from pathlib import Path
 import pytest
@@ -101,7 +108,7 @@ def test_what_several_have_in_common_each_module_is_run_by_one_of_them(tmp_path:
         for name in names:
             (tests / name).write_text(MODULE.format(log=str(log), name=name))
         command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull)
-        own = ("-p", "tests.turns", "--turns", turns, "--rootdir", tests, "--confcutdir", tests)
+        own = ("-p", "tests.turns", f"--turns={turns}", "--rootdir", tests, "--confcutdir", tests)
         done = subprocess.run([*command, *own, *options, tests], cwd=ROOT, capture_output=True, text=True, check=False)
         return done.returncode, log.read_text().splitlines()
 

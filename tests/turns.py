@@ -1,6 +1,6 @@
 """Modules of tests that several pytests have in common: each is run by the one that comes to it first.
 
-    python -m pytest -p tests.turns --turns DIRECTORY [--from-the-end]
+    python -m pytest -p tests.turns --turns=DIRECTORY [--from-the-end]
 
 All that share the directory select the same tests. What another has begun is passed over without a word, so that the
 counts of all together are those of one. Which module a pytest has come to is an empty file in the directory.

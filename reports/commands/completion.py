@@ -24,6 +24,7 @@ def list_values() -> dict[str, tuple[str, ...]]:
     from testbed.measures.trials import NAMES as MEASURES
     from testbed.platforms.registry import GROUPS
     from testbed.platforms.registry import NAMES as PLATFORMS
+    from testbed.rungs.read import read_history
     from testbed.runs.figures import METRICS
     from testbed.scenario.consolidation import PACKINGS
     from testbed.scenario.model import list_scenarios
@@ -33,6 +34,7 @@ def list_values() -> dict[str, tuple[str, ...]]:
         "--scenario": scenarios,
         "--platforms": (*PLATFORMS, *GROUPS),
         "--platform": PLATFORMS,
+        "--rungs": tuple(rung.name for rung in read_history().rungs if rung.runs),
         "--measures": MEASURES,
         "--metrics": METRICS,
         "--machine": ("native", "reference"),

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from reports.commands.library import import_library
+from reports.commands.library import find_version, import_library
 
 import_library()  # before all that imports it
 
-import invoke  # noqa: E402
+from invoke.parser import Parser, ParserContext  # noqa: E402
 from invoke.program import Program  # noqa: E402
 
 from reports.commands.exits import is_reader_gone, leave_reader  # noqa: E402
@@ -57,7 +57,20 @@ class QuietProgram(Program):
                 raise
             sys.exit(leave_reader())
 
+    def _make_parser(self) -> Parser:
+        """Make the parser of the tasks that the command line names: that of all fifty takes as long as a short task."""
+        named = {*self.core.unparsed, self.args.help.value}
+        if self.args.complete.value:
+            return super()._make_parser()
+        names = {name: aliases for name, aliases in self.collection.task_names.items() if named & {name, *aliases}}
+        contexts = [
+            ParserContext(name=name, aliases=aliases, args=self.collection[name].get_arguments())
+            for name, aliases in names.items()
+        ]
+        return Parser(initial=self.initial_context, contexts=contexts)
+
 
 if __name__ == "__main__":
     sys.argv[0] = str(Path(sys.executable).with_name("invoke"))
-    QuietProgram(name="Invoke", binary="inv[oke]", binary_names=["invoke", "inv"], version=invoke.__version__).run()
+    version = find_version() if {"-V", "--version"} & set(sys.argv) else ""
+    QuietProgram(name="Invoke", binary="inv[oke]", binary_names=["invoke", "inv"], version=version).run()

@@ -39,6 +39,8 @@ def arrange(words: Sequence[str]) -> list[str]:
     if at == len(words):
         return list(words)
     before, task, after = list(words[:at]), words[at], list(words[at + 1 :])
+    if task == "ladder" and after[:1] == ["shell"]:  # the library has no task that is a group of tasks, too
+        task, after = "ladder-shell", after[1:]
     if task in _FIRST and after and not after[0].startswith("-"):
         after.insert(0, _FIRST[task])
     elif task == "logs":

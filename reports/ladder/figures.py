@@ -45,9 +45,7 @@ def draw_timelines(rungs: Sequence[Rung], run: frozenset[str]) -> Picture:
     ticks = draw_ticks(place_ticks(scale, labels, at_ends=False), top + 14)
     told = "; ".join(f"{one.year} {one.title}" for one in sorted(rungs, key=lambda one: one.year))
     markup = element("div", element("div", plot(top + _AXIS_PX, *grid, *parts, *ticks), class_="axis"), class_="years")
-    caption = (
-        "A full mark was run here, today; a hollow one is told of, and nothing of it runs. Each leads to its story."
-    )
+    caption = "A full mark was run here; a hollow one is told of, or could not be run here. Each leads to its story."
     return Picture(markup, "", f"When each rung came: {told}.", caption, wide=True)
 
 

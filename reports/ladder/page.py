@@ -179,6 +179,6 @@ def make_wall_table(view: View) -> Table | None:
             pressure = view.pressures_of(attack).get(one.name)
             cells.append(Cell("held" if pressure.held else "HURT", pressure.words) if pressure else Cell("–"))
         rows.append(tuple(cells))
-    head = ("", *(attack.replace("_", " ") for attack in view.attacks))
+    head = ("", *map(wording.name_attack, view.attacks))
     caption = "Held: a neighbour of the same kind still did at least half of its work while this was going on."
     return Table(caption, head, tuple(rows))

@@ -103,7 +103,7 @@ def _table_of_costs(view: View) -> Table:
 
 
 def _table_of_walls(view: View) -> Table:
-    table = _make_table("", *(name.replace("_", " ") for name in view.attacks))
+    table = _make_table("", *map(wording.name_attack, view.attacks))
     pressed = {attack: view.pressures_of(attack) for attack in view.attacks}
     for one in view.subjects:
         own = [pressed[attack].get(one.name) for attack in view.attacks]

@@ -136,15 +136,17 @@ def list_subjects(ladder: Ladder, history: History) -> tuple[Subject, ...]:
     return tuple(
         Subject(name, label, Look(at % len(HUES), at % len(MARKERS), name in ladder.emulated, label), rung)
         for at, (name, rung) in enumerate(named)
-        for label in (_choose_label(name, rung, ladder.labels),)
+        for label in (_choose_label(name, rung, ladder),)
     )
 
 
-def _choose_label(name: str, rung: Rung | None, labels: Mapping[str, str]) -> str:
+def _choose_label(name: str, rung: Rung | None, ladder: Ladder) -> str:
     """A rung goes by its own name, and by what must be said of the platform that stands for it."""
-    label = labels.get(name, name)
-    if rung is None or label == name:
+    label = ladder.labels.get(name, name)
+    if rung is None:
         return label
+    if name in ladder.emulated:
+        return f"{name} (emulated)"
     said = label[label.index("(") :] if "(" in label else ""
     return f"{name} {said}".rstrip()
 

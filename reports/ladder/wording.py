@@ -38,6 +38,15 @@ CLASSES: Mapping[str, str] = {
     "resources": "Take more than its share",
     "covert": "Pass something on by what two sides can both measure",
 }
+# Attacks on resources, as people call them.
+ATTACKS: Mapping[str, str] = {
+    "fork": "fork bomb",
+    "memory": "memory hog",
+    "disk": "disk filler",
+    "spin": "processor hog",
+    "descriptors": "descriptors",
+    "watches": "inotify instances",
+}
 VERDICTS: Mapping[str, str] = {
     "blocked": "the attempt failed, and the host saw that nothing was done",
     "leaked": "meant to be prevented, and the host saw that it was done: a finding",
@@ -56,6 +65,11 @@ def name_feature(feature: str) -> str:
 def name_class(kind: str) -> str:
     """Return a class of probes as people say it."""
     return kind.replace("_", " ")
+
+
+def name_attack(attack: str) -> str:
+    """Return an attack on resources as people call it."""
+    return ATTACKS.get(attack) or attack.replace("_", " ")
 
 
 def begin(text: str) -> str:

@@ -14,6 +14,8 @@ from runtime.errors import PrerequisiteError
 
 # What the testbed limits or measures with. cpuacct and devices exist as controllers on v1 only.
 WANTED = ("memory", "cpu", "cpuacct", "pids", "devices")
+# Among the ``wanted``, it stands for the v2 mount, whatever controllers that has: programs are attached to its cgroups.
+UNIFIED = "cgroup2"
 REQUIRED = ("memory", "cpu", "pids")
 # What an OCI configuration can set or a command of the runtime needs.
 ALL = (*WANTED, "cpuset", "blkio", "io", "hugetlb", "freezer", "net_cls", "net_prio", "rdma")
@@ -41,7 +43,7 @@ class Hierarchies(Struct, frozen=True, dict=True):
         """Return the mount point of the hierarchy that has ``controller``, or None."""
         if controller in self.v1:
             return self.v1[controller]
-        return self.unified if controller in self.v2 else None
+        return self.unified if controller in self.v2 or controller == UNIFIED else None
 
     def missing(self) -> tuple[str, ...]:
         """Return the required controllers that this host does not offer."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import MappingProxyType
 
+from runtime.cgroups.addresses import address_programs
 from runtime.cgroups.devices import DEFAULT_RULES, device_program, rule_files
 from runtime.cgroups.hierarchy import Hierarchies
 from runtime.cgroups.resources import settings
 from runtime.config.resources import DeviceRule, Resources
 from runtime.errors import PrerequisiteError
-from runtime.plan.steps import DeviceFilter, Mkdir, Open, Step, Write, WriteDescriptor
+from runtime.plan.steps import CgroupProgram, Mkdir, Open, Step, Write, WriteDescriptor
 
 _TASKS_FD = 105
 
@@ -33,7 +35,21 @@ def device_steps(hierarchies: Hierarchies, name: str, rules: Sequence[DeviceRule
             "device rules: this host has neither cgroup v1's devices controller nor cgroup v2",
             "mount cgroup v2 at /sys/fs/cgroup",
         )
-    return (DeviceFilter(f"{hierarchies.unified}/{name}", device_program(rules), f"{len(rules)} device rules"),)
+    words = f"{len(rules)} device rules"
+    return (CgroupProgram(f"{hierarchies.unified}/{name}", device_program(rules), what=words),)
+
+
+def address_steps(hierarchies: Hierarchies, name: str, address: IPv4Address) -> tuple[Step, ...]:
+    """Keep the processes of the existing cgroup ``name`` to one address of their network namespace. Raises
+    PrerequisiteError on a host without cgroup v2."""
+    if hierarchies.unified is None:
+        raise PrerequisiteError(
+            f"keep a container to the address {address}: this host has no cgroup v2",
+            "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
+        )
+    directory = f"{hierarchies.unified}/{name}"
+    programs = address_programs(address)
+    return tuple(CgroupProgram(directory, one.code, one.kind, one.attach, one.what) for one in programs)
 
 
 def limit_steps(hierarchies: Hierarchies, name: str, resources: Resources) -> tuple[Step, ...]:

@@ -31,10 +31,13 @@ from testbed.ladder.attack import attack
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
 from testbed.ladder.model import Ladder, Missing
+from testbed.ladder.pressure import ATTACKS, QUICK_ATTACKS, press
 from testbed.ladder.pricing import Pricing
 from testbed.ladder.record import Record
 from testbed.ladder.snippets import run_snippets
 from testbed.ladder.targets import Target, choose_targets
+from testbed.neighbours.image import REFERENCE as NEIGHBOUR
+from testbed.neighbours.image import ensure_neighbour_image
 from testbed.platforms import registry
 from testbed.platforms.protocol import Platform
 from testbed.probes.image import REFERENCE as PROBE
@@ -116,7 +119,8 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         store = Store(store_root() / "images")
         gauge = ensure_gauge_image(store, progress)
         probe = ensure_probe_image(store, progress)
-        images = {**build_images(scenario, progress), GAUGE: gauge, PROBE: probe}
+        neighbour = ensure_neighbour_image(store, progress)
+        images = {**build_images(scenario, progress), GAUGE: gauge, PROBE: probe, NEIGHBOUR: neighbour}
         lab = Lab()
         here, refused = _prepare(undo, targets, run_id, scratch, lab, scenario, images, progress, bool(wishes.rungs))
         folder = _make_folder(wishes.out / run_id)
@@ -139,6 +143,11 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
         pricing.run(wishes.seed)
         pricing.price_namespaces((costs.QUICK if wishes.quick else costs.FULL).rounds)
+        chosen = QUICK_ATTACKS if wishes.quick else tuple(ATTACKS)
+        for name, platform in here.items():
+            # A machine is another start for each, of which an emulated one takes too long.
+            if not (platform.virtual and (wishes.quick or platform.emulated)):
+                _press(name, platform, lab, (probe, neighbour), scratch, chosen, record, progress)
         ladder = record.save()
     return Finished(folder.path, ladder, choose_exit_code(ladder))
 
@@ -156,6 +165,25 @@ def _attack(
         record.missing.append(Missing(target.name, f"not attacked: {first}"))
     else:
         record.outcomes += [replace(one, rung=target.name) for one in outcomes]
+    record.save()
+
+
+def _press(
+    name: str,
+    platform: Platform,
+    lab: Lab,
+    images: tuple[Image, Image],
+    scratch: Path,
+    attacks: Sequence[str],
+    record: Record,
+    progress: Progress,
+) -> None:
+    """Put one under pressure, and put on record who was hurt; or say that it could not be, and why."""
+    progress(f"putting {name} under pressure")
+    try:
+        record.pressures += press(platform, name, lab, *images, scratch, progress, attacks=attacks)
+    except TestbedError as error:
+        progress(f"{name} is not put under pressure: {str(error).splitlines()[0]}")
     record.save()
 
 

@@ -21,13 +21,22 @@ from types import TracebackType
 
 from runtime import network
 from runtime.cgroups import Cgroup, hierarchies
+from runtime.errors import TestbedError
 from runtime.lease import CGROUP_ROOT
 from testbed.host.settings import change_settings
 from testbed.probes import objects
 from testbed.probes.model import Probe
 from testbed.probes.place import VOLUME, Place, Untestable
 from testbed.probes.processes import DESCRIPTOR, FIRST_SIGNAL, LIMIT, SCORE, CanaryProcess
-from testbed.probes.sockets import Server, Wire, find_free_port, inode_of, listen_on_loopback, listen_without_file
+from testbed.probes.sockets import (
+    Server,
+    Wire,
+    find_free_port,
+    inode_of,
+    listen_on_loopback,
+    listen_without_file,
+    remove_route,
+)
 
 SETTING = Path("/proc/sys/kernel/printk_ratelimit_burst")
 _NO_VOLUME = "no directory of the host's is shared with an instance of this platform"
@@ -49,6 +58,8 @@ class Canaries:
         self.disks: dict[str, tuple[int, int, int, Path]] = {}
         self.disk_kib = 1024 + secrets.randbelow(60000)
         self.locked_from = secrets.randbelow(1 << 40) + 1
+        # Of a block that no host has (RFC 5737), for one attack.
+        self.route = f"198.51.100.{secrets.randbelow(254) + 1}"
         self._problems: dict[str, str] = {}
         self._undo = ExitStack()
         self._watched = 0
@@ -66,8 +77,8 @@ class Canaries:
             for kind, make in self._others().items():
                 try:
                     make(undo)
-                except OSError as error:
-                    self._problems[kind] = f"the host could not make it: {error.strerror or error}"
+                except (OSError, TestbedError) as error:
+                    self._problems[kind] = f"the host could not make it: {str(error).splitlines()[0]}"
             self._undo = undo.pop_all()
         return self
 
@@ -112,6 +123,7 @@ class Canaries:
         self.listener = self._serve(listen_on_loopback(self.secret), undo)
         self.abstract = self._serve(listen_without_file(self._name("server"), self.secret), undo)
         self._serve(listen_without_file(self.place.mark + self.secret, "listed"), undo)
+        undo.callback(remove_route, self.route)
 
     def _serve(self, server: Server, undo: ExitStack) -> Server:
         undo.callback(server.close)
@@ -211,7 +223,7 @@ class Canaries:
             "value": str(int(self.setting) + 1) if kind == "setting" else "",
             "gateway": self.place.gateway,
             "own": self.place.own,
-            "route": f"192.0.2.{index % 250 + 1}",
+            "route": self.route,
             "locked_bytes": str(64 * _MIB),
             "memory_bytes": str(self.place.memory_bytes + 64 * _MIB),
             "tasks": str(self.place.tasks + 32),

@@ -21,7 +21,8 @@ Intention = Literal["forbidden", "permitted", "unsaid"]
 class Probe(Struct, frozen=True):
     """One attempt. ``wall`` is what keeps it on a container of ours (testbed.rungs.model.WALLS), "" where nothing is to
     keep it; ``also`` are walls that keep it, too, so that it is done only where all of them are missing. ``tries`` and
-    ``why`` are sentences.
+    ``why`` are sentences. What touches nothing but what is the rung's ``own`` is no attempt on a wall: that it fails is
+    breakage.
 
     ``words`` is what the program inside is called with; ``{...}`` in them is filled with what the ``canary`` offers: an
     object of the host that the probe cannot forge having reached (a file's secret, a process, a port, a setting).
@@ -37,6 +38,7 @@ class Probe(Struct, frozen=True):
     words: tuple[str, ...]
     needs: str = ""
     also: tuple[str, ...] = ()
+    own: bool = False
 
     @property
     def walls(self) -> frozenset[str]:

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from types import MappingProxyType
 
 from testbed.probes.canaries import SETTING, Canaries
@@ -17,16 +14,11 @@ from testbed.probes.objects import find_key, read_semaphore, remove_key
 from testbed.probes.place import Evidence
 from testbed.probes.sight import find_mounts
 from testbed.probes.sockets import ask
+from testbed.probes.told import TELLING, Judge
 
-Judge = Callable[[Canaries, Evidence, str], str]
-# Those that are reached where their secret is told.
-_TELLING = (
-    "secret", "handle", "process", "listener", "abstract", "traffic", "segment", "message", "posix_message", "key",
-    "log", "disk", "listed_key", "listed_socket", "watched",
-)  # fmt: skip
-_CLOCK_S = 2.0
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _FIFO = 1
+# Of a canary: its processors' time, which a busy host may not have for anybody.
+PROCESSORS = "used_processors"
 _MOST_OVER = 1.25  # of a limit of processors: periods and their ends
 
 
@@ -34,62 +26,6 @@ def find_reached(canaries: Canaries, canary: str, evidence: Evidence) -> str:
     """Return what the host saw of an attempt on a canary; "" where it saw nothing."""
     kind, _, argument = canary.partition(" ")
     return _JUDGES[kind](canaries, evidence, argument)
-
-
-def _told_secret(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    return "it told the canary's secret" if canaries.secret in evidence.trace.got else ""
-
-
-def _told(what: Callable[[Canaries], str], words: str) -> Judge:
-    def judge(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-        return words if what(canaries) in evidence.trace.got else ""
-
-    return judge
-
-
-def _told_port(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    fields = re.split(r"_+", evidence.trace.got)
-    return "it told the number of the host's socket" if canaries.listening_inode in fields else ""
-
-
-def _told_host_name(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    told = evidence.trace.got.rstrip("_")  # of a line's end
-    return "it told the host's name" if told == os.uname().nodename != canaries.place.hostname else ""
-
-
-def _told_partition(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    fields = re.split(r"_+", evidence.trace.got)
-    is_same = str(canaries.disk_kib) in fields and evidence.fills["disk"] in fields
-    return "it told the size of the host's disk" if is_same else ""
-
-
-def _told_segment(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    fields = [one for one in re.split(r"_+", evidence.trace.got) if one]
-    # Key, number, mode, size: the size of what the host made, and its own number for it.
-    return "it told the host's segment" if len(fields) > 4 and fields[3] == "4096" else ""
-
-
-def _told_clock(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    found, known = _NUMBER.match(evidence.trace.got), evidence.clocks.get(int(argument))
-    if found is None or known is None or abs(float(found[0]) - known) > _CLOCK_S:
-        return ""
-    return "it told the time of the host's clock"
-
-
-def _told_time(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    found = _NUMBER.match(evidence.trace.got)
-    is_near = found is not None and abs(float(found[0]) - evidence.clocks.get(time.CLOCK_REALTIME, 0.0)) < 60
-    return "it knows what time it is" if is_near else ""
-
-
-def _told_memory(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    total = Path("/proc/meminfo").read_text().split()[1]
-    return "it told the host's memory" if total in re.split(r"_+", evidence.trace.got) else ""
-
-
-def _told_group(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    group = canaries.place.group.rpartition("/")[0]
-    return "it told the name of the host's group" if group in evidence.trace.got else ""
 
 
 def _got_signal(canaries: Canaries, evidence: Evidence, argument: str) -> str:
@@ -200,7 +136,9 @@ def _is_user(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     seen = evidence.seen
     if seen is None:
         return "it could" if argument != "0" and _answered_by_any(canaries, evidence, argument) else ""
-    return f"it is the host's user {argument}" if (int(argument), int(argument)) in seen.users else ""
+    inside = int(argument)
+    numbers = {root + inside for root in seen.roots} if inside else {0}
+    return next((f"it is the host's user {one}" for one in numbers if (one, one) in seen.users), "")
 
 
 def _has_capability(canaries: Canaries, evidence: Evidence, argument: str) -> str:
@@ -337,24 +275,9 @@ def _is_real_time(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     return "it is a real-time process of the host's" if seen is not None and _FIFO in seen.policies else ""
 
 
-def _read_boot_id(canaries: Canaries) -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
 _JUDGES: Mapping[str, Judge] = MappingProxyType(
     {
-        **dict.fromkeys(_TELLING, _told_secret),
-        "listed_interface": _told(lambda canaries: canaries.secret[:8], "it told the name of the host's interface"),
-        "listed_port": _told_port,
-        "listed_segment": _told_segment,
-        "locked_range": _told(lambda canaries: str(canaries.locked_from), "it told which range the host has locked"),
-        "partition": _told_partition,
-        "host_name": _told_host_name,
-        "group_path": _told_group,
-        "clock": _told_clock,
-        "same_time": _told_time,
-        "boot_id": _told(_read_boot_id, "it told the number of the host's start"),
-        "total_memory": _told_memory,
+        **TELLING,
         "signal": _got_signal,
         "flag": _wrote_flag,
         "priority": lambda canaries, *_: canaries.process.priority_changed(),
@@ -393,7 +316,7 @@ _JUDGES: Mapping[str, Judge] = MappingProxyType(
         "locked": _locked,
         "held_memory": _held_memory,
         "held_tasks": _held_tasks,
-        "used_processors": _used_processors,
+        PROCESSORS: _used_processors,
         "hurried": _hurried,
         "real_time": _is_real_time,
     }

@@ -14,7 +14,7 @@ from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, read_tree, require
 
 FOLDER = Path(__file__).resolve().with_name("data")
-_FIELDS = ("name", "tries", "why", "wall", "canary", "words", "needs", "also")
+_FIELDS = ("name", "tries", "why", "wall", "canary", "words", "needs", "also", "own")
 _NAME = re.compile(r"[a-z]+(-[a-z]+)+")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _MOST_WORDS = 9  # the operation's, and probe.h's MOST_WORDS
@@ -63,6 +63,7 @@ def _read_probe(value: Value, kind: str) -> Probe:
         words=_read_words(require(fields, "words", value, "a list of words"), canary),
         needs=fields["needs"].text() if "needs" in fields else "",
         also=tuple(_read_wall(one, empty=False) for one in fields["also"].items()) if "also" in fields else (),
+        own=fields["own"].boolean() if "own" in fields else False,
     )
 
 

@@ -27,8 +27,8 @@ _NICE, _POLICY = 18 - 2, 40 - 2  # of /proc/PID/stat, after the name (proc_pid_s
 class Seen(Struct):
     """What the processes of one attempt were seen to be, all in all: users (real, effective), the effective
     capabilities of each with its user, namespaces by kind, what descriptors are of and which devices, files of /proc
-    and /sys that are open for writing, control groups, mounts as in mountinfo, routes as in /proc/net/route, bytes, and
-    how many."""
+    and /sys that are open for writing, control groups, mounts as in mountinfo, routes as in /proc/net/route,
+    the host's numbers of what is root inside, bytes, and how many."""
 
     pids: set[int] = field(default_factory=set)
     users: set[tuple[int, int]] = field(default_factory=set)
@@ -41,6 +41,7 @@ class Seen(Struct):
     runner_mounts: set[str] = field(default_factory=set)
     runner_namespaces: dict[str, str] = field(default_factory=dict)
     groups: set[str] = field(default_factory=set)
+    roots: set[int] = field(default_factory=set)
     routes: set[str] = field(default_factory=set)
     personas: set[int] = field(default_factory=set)
     nice: set[int] = field(default_factory=set)
@@ -94,11 +95,17 @@ def _add(seen: Seen, process: Path) -> None:
         seen.personas.add(int((process / "personality").read_text(), 16))
     with suppress(OSError):
         seen.routes.update((process / "net" / "route").read_text().splitlines()[1:])
+    seen.roots.update(_find_roots((process / "uid_map").read_text()))
     with suppress(OSError):
         seen.groups.update((process / "cgroup").read_text().splitlines())
     with suppress(OSError):
         seen.mounts.update((process / "mountinfo").read_text().splitlines())
     _add_descriptors(seen, process)
+
+
+def _find_roots(maps: str) -> set[int]:
+    rows = [tuple(map(int, line.split())) for line in maps.splitlines()]
+    return {outside for inside, outside, _ in rows if inside == 0}
 
 
 def _kilobytes(status: Mapping[str, str], key: str) -> int:

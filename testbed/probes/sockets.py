@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import struct
 import threading
 from contextlib import suppress
 
@@ -11,6 +13,7 @@ ALL = 3  # ETH_P_ALL, in host order
 _SIGHT_BYTES = 2048
 _MOST_PACKETS = 4096
 _ASK_S = 0.5
+_DELETE_ROUTE, _UP_HOST = 0x890C, 0x5  # SIOCDELRT; RTF_UP and RTF_HOST
 
 
 class Server:
@@ -76,6 +79,14 @@ def ask(address: str, port: int, *, streams: bool = True) -> str:
             made.send(b"?")
         return made.recv(256).decode(errors="replace")
     return ""
+
+
+def remove_route(address: str) -> None:
+    """Remove the route to an address that an attempt has left in the host's own stack, if one has."""
+    to = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
+    route = struct.pack("@Q16s16s16sHhQQhPLLH", 0, to, bytes(16), bytes(16), _UP_HOST, 0, 0, 0, 0, 0, 0, 0, 0)
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        fcntl.ioctl(made, _DELETE_ROUTE, route)
 
 
 class Wire:

@@ -13,15 +13,14 @@ _FAILED: dict[Intention, Verdict] = {"forbidden": "blocked", "permitted": "broke
 
 
 def find_intention(probe: Probe, rung: Rung | None) -> Intention:
-    """Return what the maker of a rung meant; the probe's own name weighs more than its class's. Of what is no rung,
-    nothing is known."""
-    if rung is None:
+    """Return what the maker of a rung meant; the probe's own name weighs more than its class's. Who forbids a class
+    means attempts on walls; who permits one promises what is the rung's own. Of what is no rung, nothing is known."""
+    if rung is None or probe.name in rung.unsaid:
         return "unsaid"
-    for name in (probe.name, probe.kind):
-        if name in rung.forbids:
-            return "forbidden"
-        if name in rung.permits:
-            return "permitted"
+    if probe.name in rung.permits or (probe.own and probe.kind in rung.permits):
+        return "permitted"
+    if probe.name in rung.forbids or (not probe.own and probe.kind in rung.forbids):
+        return "forbidden"
     return "unsaid"
 
 

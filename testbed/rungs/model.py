@@ -71,7 +71,8 @@ class Rung(Struct, frozen=True):
     A rung of containers has an ``isolation``; one of machines, or a container of today, the ``platform`` whose starts
     it stands for. One with neither is told and not run (CP-67, 1967). ``forbids`` and ``permits`` name classes of
     probes, or probes, that its maker meant to prevent or to allow; a probe's own name weighs more than its class's.
-    What neither has, its maker did not speak of. ``needs`` says in words what a host must have for it.
+    What neither has, its maker did not speak of; nor of the probes in ``unsaid``, whatever is said of their class.
+    ``needs`` says in words what a host must have for it.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Rung(Struct, frozen=True):
     platform: str = ""
     forbids: tuple[str, ...] = ()
     permits: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
     needs: str = ""
 
     @property

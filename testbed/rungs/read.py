@@ -93,6 +93,7 @@ def _read_rung(root: Value, name: str, sources: Mapping[str, Source]) -> Rung:
         platform=platform,
         forbids=_read_probes(fields, "forbids"),
         permits=_read_probes(fields, "permits"),
+        unsaid=_read_probes(fields, "unsaid"),
         needs=fields["needs"].text() if "needs" in fields else "",
     )
 

@@ -16,13 +16,11 @@ from typing import Any
 
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
+from tests.runtime import systemd_applications
 from tests.runtime.guest_checks import captured, work_off
+from tests.runtime.systemd_programs import BUSYBOX, UNIFIED, WORK, podman
 from tests.waiting import until
 
-UNIFIED = Path("/sys/fs/cgroup")
-BUSYBOX = Path("/layers/busybox")
-# Everybody may look into it: unprivileged users have bundles there too.
-WORK = Path("/srv/checks")
 BUNDLE = WORK / "bundle"
 USER, GUEST = 1000, 1001
 MANAGER = "user.slice/user-1000.slice/user@1000.service"
@@ -299,24 +297,6 @@ def a_user_without_either_is_told() -> None:
 # --- podman, whose default manager is systemd ------------------------------------------------------------------
 
 
-def podman(*arguments: str, uid: int = 0) -> str:
-    """podman as the distribution has it, but for the runtime."""
-    runtime = f"/run/user/{uid}"
-    own = dict(os.environ, HOME="/root")
-    if uid:
-        own |= {
-            "HOME": "/home/user",
-            "XDG_RUNTIME_DIR": runtime,
-            "DBUS_SESSION_BUS_ADDRESS": f"unix:path={runtime}/bus",
-        }
-    command = ["podman", "--runtime=/usr/bin/testbed-runtime", "--storage-driver=vfs", *arguments]
-    output = subprocess.run(
-        command, capture_output=True, text=True, timeout=90, env=own, user=uid, group=uid, extra_groups=[], cwd="/"
-    )
-    assert output.returncode == 0, f"{arguments}: {output.returncode}: {output.stderr}"
-    return output.stdout.strip()
-
-
 def podman_with_its_default_manager() -> None:
     bundle("true")
     rootfs = str(BUNDLE / "rootfs")
@@ -379,6 +359,7 @@ CHECKS = (
     a_user_without_either_is_told,
     podman_with_its_default_manager,
     podman_of_an_ordinary_user,
+    *systemd_applications.CHECKS,
     nothing_is_left,
 )
 
@@ -391,7 +372,8 @@ def main() -> None:
     for uid in (0, USER, GUEST):
         (WORK / f"state-{uid}").mkdir(mode=0o700)
         os.chown(WORK / f"state-{uid}", uid, uid)
-    work_off(CHECKS)
+    with systemd_applications.in_memory():
+        work_off(CHECKS)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-# A Debian with systemd, its users' buses, AppArmor, podman and runc, and this checkout's container runtime: the host on which
-# tests/runtime/systemd_checks.py runs.
+# A Debian with systemd, its users' buses, AppArmor, podman, runc, a registry, and this checkout's container runtime: the
+# host on which tests/runtime/systemd_checks.py runs.
 FROM testbed/base
 
 ARG DEBIAN_FRONTEND=noninteractive
 
 # What apt fetched and logged goes in the same layer that made it, or the image would carry it.
 RUN apt-get update \
- && apt-get install --yes --no-install-recommends apparmor dbus dbus-user-session libpam-systemd podman python3 \
-        runc systemd-sysv uidmap \
+ && apt-get install --yes --no-install-recommends apparmor dbus dbus-user-session docker-registry libpam-systemd podman \
+        python3 runc slirp4netns systemd-sysv uidmap \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
            /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
 

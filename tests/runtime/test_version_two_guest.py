@@ -27,8 +27,8 @@ def layers(directory: Path) -> Image:
 
 @pytest.fixture(scope="module")
 def outcomes() -> dict[str, str]:
-    """One boot for all checks."""
-    return outcomes_on_version_two(layers, _PROGRAM, TIMEOUT_S)
+    """One boot for all checks. Some are of what happens at the same time."""
+    return outcomes_on_version_two(layers, _PROGRAM, TIMEOUT_S, processors=2)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)

@@ -4,6 +4,7 @@
 #include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/landlock.h>
 #include <linux/prctl.h>
 #include <linux/resource.h>
 #include <linux/sched/types.h>
@@ -80,22 +81,44 @@ int perform_seccomp_filter(const struct step *s) {
   return close_with(result, send_message(SYNC_FD, MESSAGE_LISTENER, 0, 0, result));
 }
 
-/* The kernel asks the program about every device that is opened or made. */
-int perform_device_filter(const struct step *s) {
+/* As struct landlock_ruleset_attr of a newer kernel than the one whose headers are here. */
+struct landlock_ruleset { uint64_t files, network, scoped; };
+
+static int allow_below(int ruleset, const char *path, uint64_t access) {
+  OWNED int directory = open_path(path, O_PATH | O_DIRECTORY);
+  if (directory < 0) return directory == -ENOENT || directory == -ENOTDIR ? 0 : directory;
+  struct landlock_path_beneath_attr rule = {.allowed_access = access, .parent_fd = directory};
+  return (int)SYS(landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+}
+
+int perform_landlock(const struct step *s) {
+  struct landlock_ruleset rules = {.files = s->landlock.handled, .scoped = s->landlock.scoped};
+  OWNED int ruleset = (int)SYS(landlock_create_ruleset, &rules, sizeof rules, 0);
+  if (ruleset < 0) return ruleset;
+  int result = allow_below(ruleset, "/", s->landlock.everywhere & s->landlock.handled);
+  const uint8_t *record = s->list;
+  for (uint64_t i = 0; i < s->landlock.writable_count && result == 0; i++, record = plan_next_string(record))
+    result = allow_below(ruleset, (const char *)record + 4, s->landlock.handled);
+  return result < 0 ? result : (int)SYS(landlock_restrict_self, ruleset, 0);
+}
+
+/* The kernel asks the program about every device that is opened or made, or every socket that is made, bound or connected. */
+int perform_cgroup_program(const struct step *s) {
   static const char license[] = "Apache-2.0";
   union bpf_attr load, join;
   memset(&load, 0, sizeof load);
   memset(&join, 0, sizeof join);
-  load.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-  load.insns = (uintptr_t)s->device_filter.program;
-  load.insn_cnt = (uint32_t)s->device_filter.program_size / 8;
+  load.prog_type = (uint32_t)s->cgroup_program.kind;
+  load.expected_attach_type = (uint32_t)s->cgroup_program.attach;
+  load.insns = (uintptr_t)s->cgroup_program.program;
+  load.insn_cnt = (uint32_t)s->cgroup_program.program_size / 8;
   load.license = (uintptr_t)license;
   OWNED int program = (int)SYS(bpf, BPF_PROG_LOAD, &load, sizeof load);
   if (program < 0) return program;
-  OWNED int cgroup = open_path(s->device_filter.directory, O_RDONLY | O_DIRECTORY);
+  OWNED int cgroup = open_path(s->cgroup_program.directory, O_RDONLY | O_DIRECTORY);
   join.target_fd = (uint32_t)cgroup;
   join.attach_bpf_fd = (uint32_t)program;
-  join.attach_type = BPF_CGROUP_DEVICE;
+  join.attach_type = (uint32_t)s->cgroup_program.attach;
   join.attach_flags = BPF_F_ALLOW_MULTI;
   return cgroup < 0 ? cgroup : (int)SYS(bpf, BPF_PROG_ATTACH, &join, sizeof join);
 }

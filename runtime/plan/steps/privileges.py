@@ -1,5 +1,6 @@
 """Define the steps that set who the process is and what it may do."""
 
+from runtime.plan.constants import BPF_CGROUP_DEVICE, BPF_PROG_TYPE_CGROUP_DEVICE
 from runtime.plan.steps import purposes
 from runtime.plan.steps.arguments import Comment, Id, Long, Word, Words
 from runtime.plan.steps.base import Step
@@ -87,13 +88,33 @@ class SeccompFilter(Step, frozen=True):
     what: Comment = ""
 
 
-class DeviceFilter(Step, frozen=True):
-    """Load a BPF_PROG_TYPE_CGROUP_DEVICE program and attach it to the cgroup v2 directory with bpf(2)."""
+class Landlock(Step, frozen=True):
+    """Restrict the process by landlock_restrict_self(2): of the accesses to files that are ``handled`` (masks of
+    linux/landlock.h), only those of ``everywhere`` are left, and all of them below the directories ``writable`` that
+    are there. ``scoped`` says what reaches only processes that are restricted by the same call."""
+
+    purpose = purposes.LANDLOCK
+
+    handled: Long
+    everywhere: Long
+    scoped: Long = 0
+    writable: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        scoped = ", signals and abstract sockets kept inside" if self.scoped else ""
+        return f"landlock_restrict_self: read and execute all, write below {' '.join(self.writable)}{scoped}"
+
+
+class CgroupProgram(Step, frozen=True):
+    """Load a program of the type ``kind`` (BPF_PROG_TYPE_CGROUP_...) and attach it to the cgroup v2 directory at
+    ``attach`` (BPF_CGROUP_...) with bpf(2)."""
 
     purpose = purposes.ACCOUNT
 
     directory: str
     program: bytes
+    kind: Word = BPF_PROG_TYPE_CGROUP_DEVICE
+    attach: Word = BPF_CGROUP_DEVICE
     what: Comment = ""
 
     def describe(self) -> str:

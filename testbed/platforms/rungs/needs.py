@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runtime.cgroups import hierarchies
 from runtime.errors import PrerequisiteError
 from runtime.kernel_files import parse_fields
-from testbed.rungs.model import Rung
+from testbed.platforms.rungs.landlock import find_version
+from testbed.rungs.model import Isolation, Rung
 
 _MOST_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 
 
 def check_rung(rung: Rung) -> None:
     """Raise PrerequisiteError for the first wall of a rung of containers that this kernel has no means for."""
-    isolation = rung.isolation
-    if isolation is None:
-        return
+    if rung.isolation is not None:
+        check_isolation(rung.name, rung.isolation)
+
+
+def check_isolation(name: str, isolation: Isolation) -> None:
+    """Raise PrerequisiteError for the first part of an isolation that this host has no means for."""
+    if isolation.network == "address" and hierarchies().unified is None:
+        raise PrerequisiteError(
+            f"{name}: one address of the host's stack is held by programs of cgroup v2, which is not mounted here",
+            "mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified",
+        )
     if "user" in isolation.namespaces and not _has_user_namespaces():
         raise PrerequisiteError(
-            f"{rung.name}: this kernel lets nobody make a user namespace", f"write 10000 to {_MOST_USER_NAMESPACES}"
+            f"{name}: this kernel lets nobody make a user namespace", f"write 10000 to {_MOST_USER_NAMESPACES}"
+        )
+
+    if isolation.landlock and not find_version():
+        raise PrerequisiteError(
+            f"{name}: this kernel has no Landlock, or it is switched off",
+            "use Linux 5.13 or later, with landlock among its security modules (the kernel's parameter lsm=)",
         )
 
 

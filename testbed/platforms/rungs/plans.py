@@ -14,14 +14,17 @@ from runtime.config.process import Capabilities, Process
 from runtime.config.resources import Resources
 from runtime.config.seccomp import Seccomp
 from runtime.config.types import Config, IDMapping, Linux, Mount, Namespace
+from runtime.plan import network
 from runtime.plan.bundle import Choices, bundle_plan
+from runtime.plan.cgroup import address_steps
 from runtime.plan.constants import ALL_CAPABILITIES, CAPABILITIES
 from runtime.plan.execution import exec_plan
-from runtime.plan.network import Attachment, Connection, address_steps
+from runtime.plan.network import Attachment, Connection
 from runtime.plan.root import ImageRoot, identity_files
-from runtime.plan.steps import Plan
+from runtime.plan.steps import Landlock, Plan
 from runtime.seccomp.default import default_profile
 from runtime.spec import Spec, configuration
+from testbed.platforms.rungs.landlock import landlock_step
 from testbed.platforms.rungs.tight import tight_profile
 from testbed.rungs.model import Isolation
 
@@ -44,6 +47,12 @@ class Made(Struct, frozen=True):
     whole: Isolation
     memory: str
     capabilities: int = ALL_CAPABILITIES
+    landlock: int = 7
+
+    @property
+    def restriction(self) -> Landlock | None:
+        """The step that restricts it by Landlock, as far as a kernel with version ``landlock`` of that can."""
+        return landlock_step(self.landlock) if self.isolation.landlock else None
 
     @property
     def grantable(self) -> int:
@@ -69,11 +78,14 @@ def rung_plan(made: Made, spec: Spec, hierarchies: Hierarchies, cgroup: str, att
         makes_cgroup=True,
         grantable=made.grantable,
         chroot=isolation.root != "pivot_root",
+        landlock=made.restriction,
     )
     plan = bundle_plan(configure(made, spec), hierarchies, "", choices, image=image, connection=connection)
     if own or spec.link is None:
         return plan
-    return replace(plan, parent=(*address_steps(spec.link, attachment.bridge_index), *plan.parent))
+    given = network.address_steps(spec.link, attachment.bridge_index)
+    held = address_steps(hierarchies, cgroup, spec.link.address.ip) if isolation.network == "address" else ()
+    return replace(plan, parent=(*given, *plan.parent, *held))
 
 
 def join_plan(
@@ -85,7 +97,18 @@ def join_plan(
     assert config.process is not None
     process = replace(config.process, terminal=terminal)
     chroot = made.isolation.root != "pivot_root"
-    return exec_plan(process, config, hierarchies, pid, cgroup, 0, False, made.grantable, chroot=chroot)
+    return exec_plan(
+        process,
+        config,
+        hierarchies,
+        pid,
+        cgroup,
+        0,
+        False,
+        made.grantable,
+        chroot=chroot,
+        landlock=made.restriction,
+    )
 
 
 def configure(made: Made, spec: Spec) -> Config:

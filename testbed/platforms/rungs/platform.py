@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from runtime import container, network
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
+from runtime.cgroups.hierarchy import UNIFIED
 from runtime.config.types import Config
 from runtime.container import Container, Joined
 from runtime.errors import TestbedError, UsageError
@@ -26,8 +27,10 @@ from runtime.plan.steps import Plan
 from runtime.spec import Spec
 from testbed.lab import Lab
 from testbed.platforms.container import ContainerPlatform
+from testbed.platforms.peers.sweep import sweep_run
 from testbed.platforms.protocol import Instance
-from testbed.platforms.rungs.needs import own_capabilities
+from testbed.platforms.rungs.landlock import find_version
+from testbed.platforms.rungs.needs import check_isolation, own_capabilities
 from testbed.platforms.rungs.plans import HOST, Made, bounding_set, configure, join_plan, rung_plan
 from testbed.rungs.model import WALLS, Rung
 from testbed.rungs.walls import remove_walls
@@ -50,7 +53,7 @@ class RungPlatform(ContainerPlatform):
         self.name = rung.name
         missing = [wall for wall in WALLS if wall in without]
         self.label = f"{rung.name} without {', '.join(missing)}" if missing else rung.name
-        self.made = Made(isolation, rung.isolation, str(scratch / rung.name), own_capabilities())
+        self.made = Made(isolation, rung.isolation, str(scratch / rung.name), own_capabilities(), find_version())
         self._specs: dict[str, Spec] = {}
 
     @property
@@ -70,8 +73,14 @@ class RungPlatform(ContainerPlatform):
             "namespaces": ", ".join(sorted({"mount", *isolation.namespaces})),
             "network": isolation.network,
             "capabilities_that_the_host_lacks": ", ".join(self._lacking()) or "none",
+            **({"landlock": f"version {self.made.landlock}"} if isolation.landlock else {}),
             "walls_left_out": self.label.partition(" without ")[2] or "none",
         }
+
+    @property
+    def _also(self) -> tuple[str, ...]:
+        """The hierarchies that its cgroups are in beside those that limit: programs are attached to v2's."""
+        return (UNIFIED,) if self.made.isolation.network == "address" else ()
 
     def _lacking(self) -> list[str]:
         return [name for name in bounding_set(self.made.isolation) if not grantable_mask((name,), self.made.grantable)]
@@ -83,6 +92,10 @@ class RungPlatform(ContainerPlatform):
     def prepare_rung(self) -> None:
         """Do what ``prepare`` does, which needs no scenario."""
         require(hierarchies())
+        check_isolation(self.name, self.made.isolation)
+        if self._also:
+            above = replace(hierarchies(), wanted=(*hierarchies().wanted, *self._also))
+            Cgroup(cgroup_name(self._run_id, "").rstrip("/"), above).make(delegate=False)
         Path(self.made.memory).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def _make(self, instance: Instance, stdout: int, attachment: Attachment) -> Container:
@@ -92,7 +105,7 @@ class RungPlatform(ContainerPlatform):
         make = partial(self.plan, spec, cgroup=name, attachment=attachment)
         answer = partial(admit, configure(self.made, spec), self._connection(spec, attachment))
         try:
-            started = container.start_planned(make, name=name, stdout=stdout, answer=answer)
+            started = container.start_planned(make, name=name, stdout=stdout, also=self._also, answer=answer)
         except BaseException:
             self._take_address(spec)
             raise
@@ -146,6 +159,7 @@ class RungPlatform(ContainerPlatform):
     def close(self) -> None:
         with ExitStack() as undo:
             undo.callback(shutil.rmtree, self.made.memory, ignore_errors=True)
+            undo.callback(sweep_run, self._run_id)
             undo.callback(super().close)
             for name in tuple(self._running):
                 undo.callback(self._kill_beside, name)

@@ -1,6 +1,8 @@
 // testbed-probe run TOKEN LIMIT_MS EACH_MS HOLD_MS -- NUMBER NAME OPERATION WORD... [-- ...]...
 // testbed-probe stay NAME
 // testbed-probe canary SECRET
+// testbed-probe work SECONDS
+// testbed-probe exhaust descriptors|watches SECONDS
 //
 // Makes each attempt in a process of its own, which stays where it got to until the host has looked: for EACH_MS or, if that is 0, until all
 // are over and HOLD_MS have passed. Prints, on a line each, `begin NAME`, and `end NAME ERRNO GOT`, `hang NAME` or `crash NAME SIGNAL`; at the
@@ -22,6 +24,7 @@
 #include <unistd.h>
 
 #include "canary.h"
+#include "pressure.h"
 #include "probe.h"
 
 enum { MOST_LIFE_S = 600, NAME_BYTES = 16, LINE_BYTES = 512, PATH_BYTES = 128, MOST_MS = 600000, REAP_MS = 500 };
@@ -245,5 +248,7 @@ int main(int count, char **given) {
   if (count >= 2 && strcmp(given[1], "run") == 0) return run(count - 2, given + 2);
   if (count == 3 && strcmp(given[1], "stay") == 0) stay(given[2]);
   if (count == 3 && strcmp(given[1], "canary") == 0) return be_canary(given[2]);
-  fail("usage", "testbed-probe run|stay|canary ...");
+  if (count == 3 && strcmp(given[1], "work") == 0) return work(to_number(given[2]));
+  if (count == 4 && strcmp(given[1], "exhaust") == 0) return exhaust(given[2], to_number(given[3]));
+  fail("usage", "testbed-probe run|stay|canary|work|exhaust ...");
 }

@@ -77,6 +77,7 @@ static int take_address(char **words, char *got) {
   bool streams = strcmp(words[0], "tcp") == 0;
   struct sockaddr_in at = make_address(words[1], words[2]);
   int listener = socket(AF_INET, streams ? SOCK_STREAM : SOCK_DGRAM, 0);
+  if (listener >= 0) (void)setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
   if (listener < 0 || bind(listener, (struct sockaddr *)&at, sizeof at) != 0 || (streams && listen(listener, 4) != 0)) return -1;
   pid_t child = fork();
   if (child == 0) serve(listener, streams, words[3]);

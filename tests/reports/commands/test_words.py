@@ -21,6 +21,8 @@ from reports.commands.words import arrange
         ("up clickme --platform vm", "up --scenario clickme --platform vm"),
         ("down app", "down --project app"),
         ("ps", "ps"),
+        ("ladder shell jail-2000", "ladder-shell jail-2000"),
+        ("ladder --quick", "ladder --quick"),
         ("logs", "logs"),
         ("logs -f web db", "logs -f --service web --service db"),
         ("logs --tail 5 -p app web", "logs --tail 5 -p app --service web"),

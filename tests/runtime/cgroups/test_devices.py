@@ -119,7 +119,7 @@ def test_the_program_confines(cgroups: tuple[Path, Path], run_name: str, tmp_pat
 
 @pytest.mark.root
 def test_a_program_that_the_kernel_refuses_is_an_error(cgroups: tuple[Path, Path]) -> None:
-    step = s.DeviceFilter(str(cgroups[1]), device_program(CONFINED)[:-8])
+    step = s.CgroupProgram(str(cgroups[1]), device_program(CONFINED)[:-8])
     with pytest.raises(TestbedError, match="BPF_PROG_ATTACH"):
         launch(s.Plan((s.Exec(("/bin/true",)),), (step,)), stdin=0, stdout=1, stderr=2)
 

@@ -155,7 +155,7 @@ def test_who_can_make_no_nodes_is_not_confined_to_some(
 ) -> None:
     resources = Resources(pids=Pids(9), devices=(DeviceRule(False),))
     plan = planned(config("mount user", linux=replace(MAPPED, resources=resources)), found, cgroup="c", **choices)
-    ruled = positions(plan.parent, lambda step: isinstance(step, s.DeviceFilter) or "/devices.deny" in str(step))
+    ruled = positions(plan.parent, lambda step: isinstance(step, s.CgroupProgram) or "/devices.deny" in str(step))
     assert bool(ruled) == confined
     assert positions(plan.parent, lambda step: "pids.max" in str(step)), "the other limits stay"
 

@@ -81,7 +81,7 @@ def test_an_engines_container_is_made_by_the_same_steps(hierarchies: Hierarchies
     assert list(own.child[own.child.index(s.CloseOnExec(3)) :]) == last[ending:]
 
     def limits(plan: s.Plan) -> set[s.Step]:
-        return {step for step in plan.steps() if isinstance(step, s.Write | s.DeviceFilter) and "/cg/" in str(step)}
+        return {step for step in plan.steps() if isinstance(step, s.Write | s.CgroupProgram) and "/cg/" in str(step)}
 
     assert {step for step in limits(engines) if "tasks" not in str(step)} <= limits(own)
     for kind in (s.Mknod, s.Symlink, s.ReadonlyPath):

@@ -100,7 +100,7 @@ def test_version_two_clones_into_the_cgroup_and_filters_devices() -> None:
     assert {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}[
         "/cg/testbed/r/i/cpu.max"
     ] == "50000 100000"
-    (filtering,) = of_type(plan.parent, s.DeviceFilter)
+    (filtering,) = of_type(plan.parent, s.CgroupProgram)
     assert filtering.directory == "/cg/testbed/r/i"
 
 

@@ -1,23 +1,18 @@
-"""Virtual machines of every kind for tests, and what guests' kernels may load."""
+"""Virtual machines of every kind for tests."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from runtime.errors import PrerequisiteError
-from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import BRIDGE
 from testbed.platforms.registry import choose_vm_class
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.variants import VARIANTS
-from tests import scratches
-from vm_images.kernel import Package, download, ensure_kernel
 
 
 @pytest.fixture
@@ -36,17 +31,3 @@ def make_vm(
             return platform
 
         yield make
-
-
-@pytest.fixture(scope="session")
-def kernel_package() -> Iterator[Path]:
-    """The package of the guests' kernel, unpacked: it has more modules than the store."""
-    work = scratches.in_store(scratches.name_run())
-    try:
-        kernel = ensure_kernel(store_root() / "guest")
-        work.mkdir()
-        yield download((Package(kernel.package, kernel.version, (), ""),), work)
-    except PrerequisiteError as error:
-        pytest.skip(f"no package of a kernel: {error}")
-    finally:
-        shutil.rmtree(work, ignore_errors=True)

@@ -16,6 +16,7 @@ from testbed.probes.model import Probe
 from testbed.probes.reached import _JUDGES
 from testbed.probes.read import FOLDER, read_probes
 from testbed.rungs.model import CLASSES, WALLS
+from testbed.rungs.read import read_history
 
 _OPERATION = re.compile(r'^  \{"([a-z_]+)", ([0-9]), [a-z_]+\},$', re.MULTILINE)
 
@@ -40,7 +41,7 @@ def test_the_host_can_judge_every_kind_of_canary_and_each_is_used() -> None:
 
 def test_what_a_container_of_ours_keeps_has_probes_and_so_has_what_must_go_on() -> None:
     walls = Counter(probe.wall for probe in read_probes())
-    ours = ("root", "mount", "pid", "ipc", "uts", "network", "cgroup", "capabilities", "seccomp", "devices", "masks")
+    ours = ("root", "pid", "ipc", "uts", "network", "cgroup", "capabilities", "seccomp", "devices", "masks")
     assert all(walls[wall] for wall in (*ours, "limits", "no_new_privileges", "user", "time", "kernel"))
     assert set(walls) <= {*WALLS, ""} and walls[""] >= 12
 
@@ -73,3 +74,9 @@ def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
 def test_a_class_without_a_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"files\.yaml"):
         read_probes(tmp_path)
+
+
+def test_rungs_speak_of_probes_and_classes_that_are_there() -> None:
+    known = {*CLASSES, *(probe.name for probe in read_probes())}
+    for rung in read_history().rungs:
+        assert {*rung.forbids, *rung.permits, *rung.unsaid} <= known, rung.name

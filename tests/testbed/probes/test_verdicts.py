@@ -20,8 +20,9 @@ BOASTING = Trace(PROBE.name, "ended", "", "I_did_it")
     [
         (("files",), (), "seen", "leaked"),
         (("files",), (), "", "blocked"),
-        ((), ("files",), "seen", "permitted"),
-        ((), ("files",), "", "broken"),
+        ((), (PROBE.name,), "seen", "permitted"),
+        ((), (PROBE.name,), "", "broken"),
+        ((), ("files",), "", "blocked"),
         ((), (), "seen", "permitted"),
         ((), (), "", "blocked"),
         (("files",), (PROBE.name,), "seen", "permitted"),
@@ -35,6 +36,14 @@ def test_the_makers_intention_and_the_hosts_sight_make_the_verdict(
     rung = replace(RUNG, forbids=forbids, permits=permits)
     outcome = judge(PROBE, rung.name, rung, BOASTING, done)
     assert (outcome.verdict, outcome.rung, outcome.probe) == (verdict, "jail-2000", PROBE.name)
+
+
+def test_who_forbids_a_class_means_walls_and_who_permits_one_promises_what_is_its_own() -> None:
+    own = replace(PROBE, name="files-change-own", own=True)
+    assert [find_intention(one, replace(RUNG, forbids=("files",))) for one in (PROBE, own)] == ["forbidden", "unsaid"]
+    assert [find_intention(one, replace(RUNG, permits=("files",))) for one in (PROBE, own)] == ["unsaid", "permitted"]
+    silent = replace(RUNG, forbids=("files",), unsaid=(PROBE.name,))
+    assert find_intention(PROBE, silent) == "unsaid"
 
 
 def test_of_what_is_no_rung_nothing_was_meant() -> None:

@@ -6,12 +6,16 @@ from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
+from runtime.cgroups.hierarchy import UNIFIED
+from runtime.errors import PrerequisiteError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from runtime.plan.network import Attachment
 from runtime.spec import Link, Process, Resources, Spec
+from testbed.platforms.rungs.landlock import landlock_step
 from testbed.platforms.rungs.names import RUNGS
 from testbed.platforms.rungs.plans import FIRST_ID, HOST, IDS, Made, configure, rung_plan
 from testbed.platforms.rungs.tight import tight_profile
@@ -21,10 +25,10 @@ from testbed.rungs.walls import remove_walls
 V1 = Hierarchies(
     {name: Path("/sys/fs/cgroup", name) for name in ("memory", "cpu", "cpuacct", "pids", "devices")}, None, frozenset()
 )
+HYBRID = replace(V1, unified=Path("/sys/fs/cgroup/unified"), wanted=(*V1.wanted, UNIFIED))
 V2 = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset({"memory", "cpu", "pids"}))
 LINK = Link(IPv4Interface("10.77.1.10/16"), "02:00:0a:4d:01:0a")
 SPEC = Spec(Process(("/bin/serve",)), ("/layers/a", "/layers/b"), "web", Resources(64 << 20, 0.5, 24), LINK)
-PARENTS = "/sys/fs/cgroup"
 
 
 def made(name: str, *without: str) -> Made:
@@ -33,7 +37,7 @@ def made(name: str, *without: str) -> Made:
     return Made(remove_walls(rung, without), rung.isolation, "/run/testbed/r/rung")
 
 
-def plan(name: str, *without: str, hierarchies: Hierarchies = V1) -> s.Plan:
+def plan(name: str, *without: str, hierarchies: Hierarchies = HYBRID) -> s.Plan:
     return rung_plan(made(name, *without), SPEC, hierarchies, "testbed/r/a0-web", Attachment(2, 1))
 
 
@@ -41,7 +45,7 @@ def kinds(one: s.Plan) -> set[type]:
     return {type(step) for step in one.steps()}
 
 
-@pytest.mark.parametrize("hierarchies", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("hierarchies", [HYBRID, V2], ids=["hybrid", "v2"])
 @pytest.mark.parametrize("name", RUNGS)
 def test_every_rung_has_its_namespaces_and_none_more(name: str, hierarchies: Hierarchies) -> None:
     isolation = made(name).isolation
@@ -101,6 +105,29 @@ def test_what_is_in_a_user_namespace_finds_layers_whose_ids_are_mapped() -> None
     # Its ids are written, and its end of the network put there, before it does anything.
     assert isinstance(next(step for step in one.child if not isinstance(step, s.WriteDescriptor | s.Unshare)), s.Sync)
     assert not [step for step in one.child if isinstance(step, s.Netlink) and "veth" in step.describe()]
+
+
+def test_a_sandbox_is_restricted_before_its_filter_and_by_what_the_kernel_has() -> None:
+    steps = list(plan("sandboxed").child)
+    (restriction,) = (step for step in steps if isinstance(step, s.Landlock))
+    (filtered,) = (step for step in steps if isinstance(step, s.SeccompFilter))
+    assert steps.index(s.NoNewPrivileges()) < steps.index(restriction) < steps.index(filtered)
+    assert landlock_step(1) == replace(restriction, handled=(1 << 13) - 1, scoped=0)
+    assert landlock_step(7).handled == (1 << 16) - 1 and landlock_step(7).scoped == 3
+    assert s.Landlock not in kinds(plan("sandboxed", "landlock"))
+    # Without no_new_privs it takes a capability, which is still there then.
+    steps = list(plan("sandboxed", "no_new_privileges").child)
+    assert steps.index(restriction) < next(at for at, step in enumerate(steps) if isinstance(step, s.Capabilities))
+
+
+def test_one_address_is_held_by_programs_of_its_cgroup() -> None:
+    held = [step for step in plan("jail-2000", hierarchies=V2).parent if isinstance(step, s.CgroupProgram)]
+    assert [step.attach for step in held] == [2, 8, 10]
+    assert {step.directory for step in held} == {"/sys/fs/cgroup/testbed/r/a0-web"}
+    without = plan("jail-2000", "address", hierarchies=V2)
+    assert s.CgroupProgram not in kinds(without)
+    with pytest.raises(PrerequisiteError, match="no cgroup v2"):
+        plan("jail-2000", hierarchies=V1)
 
 
 def test_a_host_s_root_is_beside_the_image_s() -> None:

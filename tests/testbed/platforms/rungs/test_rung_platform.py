@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from runtime.cgroups import Cgroup
+from runtime.container import reap
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.lease import lease
 from runtime.spec import Process, Resources, Spec
@@ -139,6 +141,57 @@ def test_a_second_chroot_leads_out_of_a_chroot_and_not_of_a_pivoted_root(
         f" $b chroot /in /bin/busybox sh -c '{up}'; echo all; exec sleep 99"
     )
     assert ("of the host" in bench.show(name, script=second)) == gets_out
+
+
+HELD, FREE = ("jail-2000", frozenset[str]()), ("jail-2000", frozenset({"address"}))
+
+
+@pytest.mark.parametrize(("rung", "table", "bound"), [(HELD, "tcp", "0A014D0A"), (FREE, "tcp6", "0" * 32)])
+def test_who_binds_to_any_address_gets_the_only_one(
+    rung: tuple[str, frozenset[str]], table: str, bound: str, bench: Bench
+) -> None:
+    (bench.layer / "bin" / "nc").symlink_to("busybox")  # it asks for a socket of IPv6, and then for another
+    bench.start(*rung, script="while true; do nc -l -p 8080; done")
+    listening = Path("/proc/thread-self/net", table)
+    until(lambda: f" {bound}:1F90 " in listening.read_text(), 10, listening.read_text)
+
+
+@pytest.mark.parametrize("rung", [HELD, FREE], ids=["held", "free"])
+def test_who_binds_to_another_address_is_refused(rung: tuple[str, frozenset[str]], bench: Bench) -> None:
+    (bench.layer / "bin" / "httpd").symlink_to("busybox")
+    text = bench.show(*rung[:1], *rung[1], script="httpd -p 10.77.0.1:81 -h /; echo status $?; echo all; exec sleep 99")
+    assert ("status 0\n" in text) == (rung is FREE) and ("not permitted" in text) == (rung is HELD)
+
+
+@pytest.mark.parametrize(("rung", "source"), [(HELD, "10.77.1.10"), (FREE, "10.77.0.1")], ids=["held", "free"])
+def test_who_connects_comes_from_its_own_address(rung: tuple[str, frozenset[str]], source: str, bench: Bench) -> None:
+    (bench.layer / "bin" / "nc").symlink_to("busybox")
+    with socket.create_server(("10.77.0.1", 0)) as listening:
+        listening.settimeout(10)
+        bench.start(*rung, script=f"exec nc 10.77.0.1 {listening.getsockname()[1]}")
+        connected, (address, _) = listening.accept()
+        connected.close()
+    assert address == source
+
+
+@pytest.mark.parametrize("without", [(), ("landlock",), ("no_new_privileges",)], ids=["whole", "free", "privileged"])
+def test_landlock_keeps_who_is_inside_from_writing(without: tuple[str, ...], bench: Bench) -> None:
+    (bench.layer / "tmp").mkdir(mode=0o777)
+    script = "echo a > /new && echo root; echo a > /tmp/new && echo below; echo all; exec sleep 99"
+    text = bench.show("sandboxed", *without, script=script)
+    assert "below\n" in text and ("root\n" in text) == ("landlock" in without)
+
+
+def test_a_command_beside_the_workload_may_have_a_terminal(bench: Bench) -> None:
+    platform, one = bench.start("docker-2013", script="exec sleep 99")
+    joined = platform.join(one, ("sh",), (), terminal=True)
+    os.write(joined.master, b"hostname; exit 7\n")
+    said = b""
+    with suppress(OSError):  # it has ended
+        while data := os.read(joined.master, 4096):
+            said += data
+    os.close(joined.master)
+    assert reap(joined.pid) == 7 and b"boxed" in said
 
 
 def test_without_the_wall_of_users_root_is_root(bench: Bench) -> None:
