@@ -91,7 +91,6 @@ def render_page(view: View) -> str:
         parts=figures.draw_parts(view),
         namespaces=make_namespace_table(view),
         walls=make_wall_table(view),
-        alone=[one for one in view.subjects if one.rung is None],
     )  # fmt: skip
 
 

@@ -44,10 +44,6 @@ class Subject(Struct, frozen=True):
     look: Look
     rung: Rung | None = None
 
-    @property
-    def year(self) -> str:
-        return str(self.rung.year) if self.rung else ""
-
 
 class Tally(Struct, frozen=True):
     """How many probes had each verdict."""
@@ -87,9 +83,6 @@ class View(Struct, frozen=True):
             if name == subject and kind in ("", self.probes[probe].kind)
         )
         return Tally({verdict: verdicts[verdict] for verdict in VERDICTS if verdicts[verdict]})
-
-    def outcomes_of(self, subject: str, verdict: str) -> list[Outcome]:
-        return [one for (name, _), one in self.outcomes.items() if name == subject and one.verdict == verdict]
 
     @property
     def findings(self) -> list[Outcome]:

@@ -30,7 +30,6 @@ from testbed.sample import PROC
 
 START, MEMORY, CALL, FORK = "start_s", "memory_bytes", "syscall_ns", "fork_us"
 ROUND_TRIP, REQUESTS, COPIES = "round_trip_us", "requests_per_s", "copies"
-METRICS = (START, MEMORY, CALL, FORK, ROUND_TRIP, REQUESTS, COPIES)
 _WARMUP_PINGS, _PINGS = 20, 200
 _WARMUP_S = 0.3
 # What the generator of a closed loop keeps under way: enough for two processors.

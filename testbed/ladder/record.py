@@ -27,11 +27,9 @@ class Record:
         host: Mapping[str, str],
         rungs: Sequence[str],
         platforms: Sequence[str],
-        clock: str = "host",
     ) -> None:
         self._folder = folder
         self._head = (run_id, started, host, tuple(rungs), tuple(platforms))
-        self._clock = clock
         self._began_s = time.monotonic()
         self._values: dict[tuple[str, str], list[float]] = {}
         self._steps: dict[tuple[str, int], tuple[Step, list[float]]] = {}
@@ -41,10 +39,6 @@ class Record:
         self.snippets: tuple[Snippet, ...] = ()
         self.labels: dict[str, str] = {}
         self.emulated: list[str] = []
-
-    @property
-    def run_id(self) -> str:
-        return self._head[0]
 
     def add_costs(self, name: str, values: Mapping[str, float]) -> None:
         """Add a trial's figures, by metric."""
@@ -71,7 +65,7 @@ class Record:
             rungs=rungs,
             platforms=platforms,
             outcomes=tuple(self.outcomes),
-            costs=tuple(Cost(name, metric, tuple(of), self._clock) for (name, metric), of in self._values.items()),
+            costs=tuple(Cost(name, metric, tuple(of)) for (name, metric), of in self._values.items()),
             steps=tuple(
                 StepCost(name, step.step, step.part, tuple(took)) for (name, _), (step, took) in self._steps.items()
             ),
