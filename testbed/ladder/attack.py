@@ -30,7 +30,7 @@ from testbed.probes.image import PROGRAM
 from testbed.probes.lines import Printed, Trace, parse_lines
 from testbed.probes.model import VERDICTS, Counted, Outcome, Probe
 from testbed.probes.place import VOLUME, Evidence, Place, Untestable
-from testbed.probes.reached import find_reached
+from testbed.probes.reached import PROCESSORS, find_reached
 from testbed.probes.read import read_probes
 from testbed.probes.sight import Seen, look
 from testbed.probes.verdicts import judge, set_aside
@@ -68,7 +68,17 @@ class _Watched(Struct):
     seen: dict[int, Seen]
     clocks: dict[int, dict[int, float]]
     used: dict[int, float]
-    begun: dict[str, tuple[float, int]]
+    held_back: dict[int, bool]
+    begun: dict[str, _Took]
+
+
+class _Took(Struct, frozen=True):
+    """When it was looked (CLOCK_MONOTONIC, seconds), and what the instance's cgroup had used then: processor time, and
+    in how many periods its quota had held it back."""
+
+    at_s: float
+    used_ns: int = 0
+    held_back: int = 0
 
 
 def attack(
@@ -205,7 +215,7 @@ class _Attacker:
             with defer_signals():
                 platform.start(instance)
             platform.started(instance, _START_S * platform.patience)
-            watched = _Watched({}, {}, {}, {})
+            watched = _Watched({}, {}, {}, {}, {})
             printed = self._follow(instance, attempts, watched)
             return self._judge(attempts, printed, watched)
 
@@ -232,25 +242,27 @@ class _Attacker:
 
     def _note(self, instance: Instance, printed: Printed, names: dict[str, int], watched: _Watched) -> None:
         running = [names[one.name] for one in printed.traces.values() if one.state == "begun"]
-        used_ns = None
+        now = None
         for trace in printed.traces.values():
             index = names[trace.name]
             if trace.name not in watched.begun:
-                used_ns = used_ns or self._used_ns(instance)
-                watched.begun[trace.name] = (time.monotonic(), used_ns)
+                now = now or self._read_taken(instance)
+                watched.begun[trace.name] = now
             if trace.state != "begun" and index not in watched.clocks:
                 watched.clocks[index] = {number: time.clock_gettime(number) for number in (0, 1, 7)}
-                begun_s, before_ns = watched.begun[trace.name]
-                took_s = max(time.monotonic() - begun_s, _LOOK_S)
-                watched.used[index] = (self._used_ns(instance) - before_ns) / took_s / 1e9
+                before, after = watched.begun[trace.name], self._read_taken(instance)
+                took_s = max(after.at_s - before.at_s, _LOOK_S)
+                watched.used[index] = (after.used_ns - before.used_ns) / took_s / 1e9
+                watched.held_back[index] = after.held_back > before.held_back
                 running.append(index)
         self._look(running, watched)
 
-    def _used_ns(self, instance: Instance) -> int:
+    def _read_taken(self, instance: Instance) -> _Took:
         try:
-            return self._platform.cgroup(instance).cpu_usage_ns()
+            cgroup = self._platform.cgroup(instance)
+            return _Took(time.monotonic(), cgroup.cpu_usage_ns(), cgroup.throttling().throttled)
         except OSError:
-            return 0
+            return _Took(time.monotonic())
 
     def _look(self, indices: Iterable[int], watched: _Watched) -> None:
         wanted = tuple(indices)
@@ -277,6 +289,9 @@ class _Attacker:
             watched.used.get(one.index, 0.0),
         )
         reached = find_reached(self._canaries, one.probe.canary, evidence)
+        if one.probe.canary == PROCESSORS and not reached and not watched.held_back.get(one.index):
+            why = f"the host had {evidence.used_processors:.2f} processors for it, and no quota held it back"
+            return set_aside(one.probe, self._platform.name, self._rung, why)
         return judge(one.probe, self._platform.name, self._rung, trace, reached)
 
 

@@ -17,6 +17,8 @@ from testbed.probes.sockets import ask
 from testbed.probes.told import TELLING, Judge
 
 _FIFO = 1
+# Of a canary: its processors' time, which a busy host may not have for anybody.
+PROCESSORS = "used_processors"
 _MOST_OVER = 1.25  # of a limit of processors: periods and their ends
 
 
@@ -314,7 +316,7 @@ _JUDGES: Mapping[str, Judge] = MappingProxyType(
         "locked": _locked,
         "held_memory": _held_memory,
         "held_tasks": _held_tasks,
-        "used_processors": _used_processors,
+        PROCESSORS: _used_processors,
         "hurried": _hurried,
         "real_time": _is_real_time,
     }
