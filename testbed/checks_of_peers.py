@@ -8,11 +8,27 @@ from testbed.platforms.docker_client import find_daemon
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.peer import Peer
 from testbed.platforms.peers.platform import probe
+from testbed.platforms.rungs.names import RUNGS
+from testbed.platforms.rungs.needs import check_rung
+from testbed.rungs.read import find_rung
 
 
 def check_peers() -> list[Check]:
-    """Check for the program of each peer, which is asked for its version."""
-    return [*(check_peer(peer) for peer in PEERS.values()), check_docker()]
+    """Check for the program of each peer, which is asked for its version, and for what the ladder's rungs need."""
+    return [*(check_peer(peer) for peer in PEERS.values()), check_docker(), check_rungs()]
+
+
+def check_rungs() -> Check:
+    """Check for what the ladder's rungs of containers need of the kernel."""
+    missing = []
+    for name in RUNGS:
+        try:
+            check_rung(find_rung(name))
+        except PrerequisiteError as error:
+            missing.append((error.message, error.hint))
+    here = f"{len(RUNGS) - len(missing)} of {len(RUNGS)} rungs of containers can be run"
+    detail = "; ".join([here, *(message for message, _ in missing)])
+    return Check("ladder", not missing, detail, "; ".join(dict.fromkeys(hint for _, hint in missing)), required=False)
 
 
 def check_peer(peer: Peer) -> Check:

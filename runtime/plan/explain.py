@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from errno import errorcode
 
-from runtime.plan.constants import CLONE_FLAGS
+from runtime.plan.constants import CLONE_FLAGS, CLONE_NEWPID
 from runtime.plan.steps import Chdir, Plan, purposes
 from runtime.plan.steps.words import flag_names
 
@@ -17,8 +17,8 @@ def explain(plan: Plan) -> str:
     for index, step in enumerate(plan.steps()):
         if index == len(plan.parent) and plan.clone_flags:
             into = f" into {plan.into_cgroup}" if plan.into_cgroup else ""
-            lines += [f"# {purposes.CLONE}", f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}"]
-            purpose = purposes.CLONE
+            purpose = purposes.CLONE if plan.clone_flags & CLONE_NEWPID else purposes.NAMESPACE
+            lines += [f"# {purpose}", f"     clone3 {flag_names(plan.clone_flags, CLONE_FLAGS)}{into}"]
         reason = purpose if step == Chdir("/") else step.reason()  # it continues whatever came before
         if reason != purpose:
             purpose = reason

@@ -36,9 +36,11 @@ _OF_PURPOSE: Mapping[str, str] = MappingProxyType(
         purposes.KERNEL: MOUNTS,
         purposes.DEV: MOUNTS,
         purposes.PIVOT: MOUNTS,
+        purposes.CHROOT: MOUNTS,
         purposes.IDENTITY: MOUNTS,
         purposes.PROTECT: MOUNTS,
         purposes.SECCOMP: FILTER,
+        purposes.LANDLOCK: FILTER,
         purposes.EXEC: EXEC,
     }
 )

@@ -58,7 +58,7 @@ class PivotRoot(Step, frozen=True):
 
 class Chroot(Step, frozen=True):
     words = "chroot {path}"
-    purpose = purposes.PIVOT
+    purpose = purposes.CHROOT
 
     path: str
 

@@ -18,6 +18,7 @@ ROOT = "The root file system: the image's layers, read-only, under a writable on
 KERNEL = "The kernel's own file systems, showing this container's processes and namespaces."
 DEV = "A /dev of its own with the few devices that every program expects and none that reaches the host."
 PIVOT = "The new root becomes /, and the host's tree is let go: no path leads back to it."
+CHROOT = "Path names that begin with / begin here from now on. What is above still exists, unless it is let go, too."
 IDENTITY = "Its name, and the names of its neighbours."
 PROTECT = "Parts of /proc and /sys that belong to the whole kernel: read-only, or hidden."
 DESCRIPTORS = "No descriptor of the caller's gets inside: one to a host directory would be a way out."

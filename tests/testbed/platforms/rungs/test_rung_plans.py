@@ -13,6 +13,7 @@ from runtime.cgroups.hierarchy import UNIFIED
 from runtime.errors import PrerequisiteError
 from runtime.plan import constants as k
 from runtime.plan import steps as s
+from runtime.plan.explain import explain
 from runtime.plan.network import Attachment
 from runtime.spec import Link, Process, Resources, Spec
 from testbed.platforms.rungs.landlock import landlock_step
@@ -68,6 +69,12 @@ def test_a_chroot_is_only_that() -> None:
     there = kinds(plan("chroot-1982"))
     assert not {s.PivotRoot, s.SeccompFilter, s.NoNewPrivileges, s.MaskPath, s.ReadonlyPath} & there
     assert not [step for step in plan("chroot-1982").parent if isinstance(step, s.Write) and "limit" in step.path]
+
+
+def test_a_plan_promises_no_more_than_its_walls_keep() -> None:
+    chroot, jail = explain(plan("chroot-1982")), explain(plan("jail-2000"))
+    assert "no path leads back" in jail and "no path leads back" not in chroot
+    assert "sees no other process" in jail and "sees no other process" not in chroot
 
 
 @pytest.mark.parametrize(("name", "own"), [("chroot-1982", False), ("jail-2000", False), ("docker-2013", True)])
