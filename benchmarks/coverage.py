@@ -297,7 +297,7 @@ def measure_widths(method: str, n: int, times: int, seed: int) -> tuple[float, f
         allowed = _width(estimate(pair))
         with ExitStack() as patches:
             for module in (correlation, ranks, means):
-                patches.enter_context(mock.patch.object(module, "find_inflation", lambda values: 1.0))
+                patches.enter_context(mock.patch.object(module, "find_inflation", lambda *_: 1.0))
             widths.append(allowed / _width(estimate(pair)))
     widths.sort()
     return widths[times // 2], widths[times * 95 // 100]
