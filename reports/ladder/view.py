@@ -32,7 +32,7 @@ EXPLAINED: Mapping[str, str] = {
     "fork_us": "a child that ends at once, waited for",
     "round_trip_us": "a line over TCP and its answer, from the host",
     "requests_per_s": "clickme's answers in a closed loop of eight connections: an upper bound",
-    "copies": "idle copies, by what each further one takes of the host's available memory",
+    "copies": "idle copies, by what the kernel charges for each further one",
 }
 
 

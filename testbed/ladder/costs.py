@@ -16,7 +16,6 @@ from statistics import median
 from msgspec import Struct
 
 from runtime.images.model import Image
-from runtime.kernel_files import available_bytes
 from runtime.launcher import StepTimes, launch, time_steps
 from runtime.plan.steps import Exec, Plan
 from testbed.ladder.closed_loop import count_answers
@@ -26,7 +25,6 @@ from testbed.ladder.parts import NAMESPACES, describe_step, find_part
 from testbed.measures.application import Application, ready_timeout_s
 from testbed.measures.context import Surroundings
 from testbed.platforms.protocol import Platform
-from testbed.sample import PROC
 
 START, MEMORY, CALL, FORK = "start_s", "memory_bytes", "syscall_ns", "fork_us"
 ROUND_TRIP, REQUESTS, COPIES = "round_trip_us", "requests_per_s", "copies"
@@ -121,29 +119,29 @@ def measure_load(surroundings: Surroundings, platform: Platform, label: str, eff
 
 
 def measure_copies(surroundings: Surroundings, platform: Platform, image: Image, label: str, effort: Effort) -> Trial:
-    """Start gauges one beside the other, all of which must answer; return how many would fit in a GiB by what
-    MemAvailable dropped for each but the first. Nothing where too few were started, or no less was available."""
+    """Start gauges one beside the other, all of which must answer; return how many would fit in a GiB by what the
+    kernel charges for each but the first, which brings what they share. Nothing where too few were started."""
     timeout_s = ready_timeout_s(surroundings.settings.ready, platform)
-    available: list[int] = []
+    gauges: list[Gauge] = []
     with ExitStack() as undo:
         began_s = time.monotonic()
         for number in range(effort.most_copies):
             name = f"{label}-{number}"
             link = surroundings.addresses.link(number, 0)
             instance = make_instance(name, number, image, link, surroundings.folder.log_path(name))
-            undo.enter_context(Gauge(platform, instance, timeout_s))
-            available.append(available_bytes((PROC / "meminfo").read_text()))
+            gauges.append(undo.enter_context(Gauge(platform, instance, timeout_s)))
             if time.monotonic() - began_s > effort.copies_s:
                 break
-    copies = compute_copies(available)
+        charges = [gauge.read_memory_bytes() for gauge in gauges]
+    copies = compute_copies([charge for charge in charges if charge is not None])
     return Trial({} if copies is None else {COPIES: copies})
 
 
-def compute_copies(available: list[int]) -> float | None:
-    """Return how many copies fit in a GiB by the memory that was available after each; None where it cannot be told."""
-    further = len(available) - 1
-    dropped = available[0] - available[-1] if available else 0
-    return PER_BYTES / (dropped / further) if further + 1 >= _FEWEST_COPIES and dropped > 0 else None
+def compute_copies(charges: list[int]) -> float | None:
+    """Return how many copies fit in a GiB by the charge of each, bytes, in the order of their starts; None where it
+    cannot be told."""
+    further = sum(charges[1:])
+    return PER_BYTES * (len(charges) - 1) / further if len(charges) >= _FEWEST_COPIES and further > 0 else None
 
 
 def time_namespaces(rounds: int) -> dict[str, list[float]]:
