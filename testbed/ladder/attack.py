@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runtime.config.types import Mount
 from runtime.errors import TestbedError
@@ -70,6 +70,7 @@ class _Watched(Struct):
     used: dict[int, float]
     held_back: dict[int, bool]
     begun: dict[str, _Took]
+    missed: set[int] = field(default_factory=set)
 
 
 class _Took(Struct, frozen=True):
@@ -242,6 +243,7 @@ class _Attacker:
 
     def _note(self, instance: Instance, printed: Printed, names: dict[str, int], watched: _Watched) -> None:
         running = [names[one.name] for one in printed.traces.values() if one.state == "begun"]
+        over: list[int] = []
         now = None
         for trace in printed.traces.values():
             index = names[trace.name]
@@ -254,8 +256,10 @@ class _Attacker:
                 took_s = max(after.at_s - before.at_s, _LOOK_S)
                 watched.used[index] = (after.used_ns - before.used_ns) / took_s / 1e9
                 watched.held_back[index] = after.held_back > before.held_back
-                running.append(index)
-        self._look(running, watched)
+                over.append(index)
+        there = self._look((*running, *over), watched)
+        if not self._platform.virtual:
+            watched.missed.update(index for index in over if index not in there)
 
     def _read_taken(self, instance: Instance) -> _Took:
         try:
@@ -264,10 +268,11 @@ class _Attacker:
         except OSError:
             return _Took(time.monotonic())
 
-    def _look(self, indices: Iterable[int], watched: _Watched) -> None:
+    def _look(self, indices: Iterable[int], watched: _Watched) -> frozenset[int]:
         wanted = tuple(indices)
         if wanted and not self._platform.virtual:
-            look(self._canaries.place.token, wanted, watched.seen)
+            return look(self._canaries.place.token, wanted, watched.seen)
+        return frozenset()
 
     def _judge(self, attempts: Sequence[Attempt], printed: Printed, watched: _Watched) -> dict[str, Outcome]:
         outcomes = {}
@@ -291,6 +296,9 @@ class _Attacker:
         reached = find_reached(self._canaries, one.probe.canary, evidence)
         if one.probe.canary == PROCESSORS and not reached and not watched.held_back.get(one.index):
             why = f"the host had {evidence.used_processors:.2f} processors for it, and no quota held it back"
+            return set_aside(one.probe, self._platform.name, self._rung, why)
+        if not reached and trace.state == "ended" and not trace.errno and one.index in watched.missed:
+            why = "the kernel answered it, and it had gone before this busy host looked at it"
             return set_aside(one.probe, self._platform.name, self._rung, why)
         return judge(one.probe, self._platform.name, self._rung, trace, reached)
 

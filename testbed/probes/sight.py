@@ -52,8 +52,8 @@ class Seen(Struct):
     most: int = 0
 
 
-def look(token: str, wanted: Iterable[int], seen: dict[int, Seen]) -> None:
-    """Add to ``seen``, by index, what the processes of the ``wanted`` attempts are now."""
+def look(token: str, wanted: Iterable[int], seen: dict[int, Seen]) -> frozenset[int]:
+    """Add to ``seen``, by index, what the processes of the ``wanted`` attempts are now; return which were there."""
     by_index: dict[int, list[int]] = {}
     wanted = frozenset(wanted)
     for pid, name in _list_names():
@@ -67,6 +67,7 @@ def look(token: str, wanted: Iterable[int], seen: dict[int, Seen]) -> None:
         for pid in pids[:8]:
             with suppress(OSError, ValueError, IndexError):  # it has just ended
                 _add(one, _PROC / str(pid))
+    return frozenset(by_index)
 
 
 def _list_names() -> list[tuple[int, str]]:
