@@ -27,7 +27,7 @@ from testbed.platforms.peers.oci import OciPeer
 from testbed.platforms.protocol import Instance, Platform
 from testbed.probes.canaries import Canaries
 from testbed.probes.image import PROGRAM
-from testbed.probes.lines import Printed, Trace, parse_lines
+from testbed.probes.lines import Printed, Trace, parse_lines, read_printed
 from testbed.probes.model import VERDICTS, Counted, Outcome, Probe
 from testbed.probes.place import VOLUME, Evidence, Place, Untestable
 from testbed.probes.reached import PROCESSORS, find_reached
@@ -46,7 +46,6 @@ _LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 400, 300_000
 _START_S, _STALL_S, _LOOK_S = 60.0, 6.0, 0.03
 _MOST_INSTANCES = 12
 _ALONE = "resources"
-_MOST_LOG = 4 * MIB
 
 
 class Attempt(Struct, frozen=True):
@@ -231,7 +230,7 @@ class _Attacker:
             if not alive:
                 self._platform.ending(instance)  # its last lines are in the log then
             self._canaries.tick()
-            printed = parse_lines(_read(instance.log), names, self._canaries.place.token)
+            printed = parse_lines(read_printed(instance.log), names, self._canaries.place.token)
             self._note(instance, printed, names, watched)
             lines = sum(2 if one.state != "begun" else 1 for one in printed.traces.values())
             if lines != known:
@@ -301,12 +300,3 @@ class _Attacker:
             why = "the kernel answered it, and it had gone before this busy host looked at it"
             return set_aside(one.probe, self._platform.name, self._rung, why)
         return judge(one.probe, self._platform.name, self._rung, trace, reached)
-
-
-def _read(log: Path) -> str:
-    """Return the beginning of a log, which is bounded; "" while there is none."""
-    try:
-        with log.open("rb") as file:
-            return file.read(_MOST_LOG).decode(errors="replace")
-    except FileNotFoundError:
-        return ""

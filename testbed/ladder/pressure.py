@@ -25,6 +25,7 @@ from testbed.neighbours.ceiling import hold_below, require_headroom
 from testbed.neighbours.neighbour import Neighbour, State, make_instance
 from testbed.platforms.protocol import Instance, Platform
 from testbed.probes.image import PROGRAM
+from testbed.probes.lines import read_printed
 from testbed.sample import read_host
 
 # What is done, and what it is called: the first are kinds of testbed-neighbour, the others of testbed-probe.
@@ -48,7 +49,6 @@ _START_S, _SETTLE_S, _LOOK_S = 60.0, 0.3, 0.05
 _RESERVE_BYTES = 512 * MIB
 _WORK = re.compile(r"work ([0-9]{1,12}) ([0-9]{1,12})\s")
 _TOOK = re.compile(r"took ([0-9]{1,9})\s")
-_MOST_LOG = 4 * MIB
 
 
 def press(
@@ -174,7 +174,7 @@ class _Pressed:
             if attack in ("descriptors", "watches"):
                 taker = self._make("attacker", ATTACKER_APPLICATION, ("exhaust", attack, str(_LIFE_S)), TENANT)
                 undo.enter_context(self._running(taker))
-                yield lambda: {"took": float(found[1])} if (found := _TOOK.search(_read(log))) else {}
+                yield lambda: {"took": float(found[1])} if (found := _TOOK.search(read_printed(log))) else {}
                 return
             link = self._lab.link(ATTACKER_APPLICATION, 0)
             instance = make_instance(
@@ -194,7 +194,7 @@ class _Pressed:
 
     def _read_work(self) -> tuple[int, int]:
         """Return how many rounds the worker has done, and in how many it was refused something."""
-        found = _WORK.findall(_read(self._worker.log))
+        found = _WORK.findall(read_printed(self._worker.log))
         return (int(found[-1][0]), int(found[-1][1])) if found else (0, 0)
 
     def _measure(self, window_s: float) -> float:
@@ -206,12 +206,3 @@ class _Pressed:
 
 def _tell_state(state: State | None) -> dict[str, float]:
     return {} if state is None else {"took": float(state.work), "refused": float(state.refused)}
-
-
-def _read(log: Path) -> str:
-    """Return the beginning of a log; "" while there is none."""
-    try:
-        with log.open("rb") as file:
-            return file.read(_MOST_LOG).decode(errors="replace")
-    except FileNotFoundError:
-        return ""

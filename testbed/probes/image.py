@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from runtime.builder.build import build
+from runtime.builder.program import build_program_image
 from runtime.images.model import Image
 from runtime.images.store import Store
 from testbed.probes.build import PROGRAM as BINARY
@@ -15,18 +12,9 @@ from testbed.probes.build import PROGRAM as BINARY
 # What it is called in the store, and among the images of a run by service: no service has a name with a slash.
 REFERENCE = "testbed/probe"
 PROGRAM = "/testbed-probe"
-_DOCKERFILE = f"""FROM scratch
-COPY {BINARY.binary.name} {PROGRAM}
-ENTRYPOINT ["{PROGRAM}"]
-"""
 
 
 def ensure_probe_image(store: Store, progress: Callable[[str], None]) -> Image:
-    """Build the image, unless the store has its layer; errors as ``runtime.builder.build.build``, and PrerequisiteError
-    without a compiler."""
-    binary = BINARY.build()
-    with tempfile.TemporaryDirectory(prefix="testbed-") as scratch:
-        context = Path(scratch)
-        shutil.copy2(binary, context / binary.name)
-        (context / "Dockerfile").write_text(_DOCKERFILE)
-        return build(store, context=context, dockerfile=context / "Dockerfile", reference=REFERENCE, progress=progress)
+    """Build the image, unless the store has its layer; errors as ``build_program_image``, and PrerequisiteError without
+    a compiler."""
+    return build_program_image(store, BINARY.build(), PROGRAM, REFERENCE, progress)

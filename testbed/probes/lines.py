@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
 
+_MOST_BYTES = 4 << 20
 State = Literal["begun", "ended", "hung", "crashed"]
 _LINE = re.compile(
     r"(?:^|\s)(?:(begin|hang) ([a-z-]{1,64})|end ([a-z-]{1,64}) (-|E[A-Z0-9]{1,20}) ([!-~]{1,200})"
@@ -31,6 +33,15 @@ class Printed(Struct, frozen=True):
 
     traces: dict[str, Trace]
     done: bool
+
+
+def read_printed(log: Path) -> str:
+    """Return the beginning of a log; "" while there is none."""
+    try:
+        with log.open("rb") as file:
+            return file.read(_MOST_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def parse_lines(text: str, names: Collection[str], token: str) -> Printed:
