@@ -9,7 +9,7 @@ import pytest
 from runtime.errors import UsageError
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.rungs.names import ALIASES, RUNGS
-from testbed.rungs.model import CLASSES, FEATURES, Rung
+from testbed.rungs.model import CLASSES, FEATURES, History, Rung
 from testbed.rungs.read import SOURCES, find_rung, read_history
 
 HISTORY = read_history()
@@ -69,14 +69,14 @@ def test_an_unknown_rung_is_refused() -> None:
     assert "jail-2000" in caught.value.hint
 
 
-def read(folder: Path, text: str, sources: str = SOURCE) -> None:
+def read(folder: Path, text: str, sources: str = SOURCE) -> History:
     (folder / SOURCES).write_text(sources)
     (folder / "one.yaml").write_text(text)
-    read_history(folder)
+    return read_history(folder)
 
 
 def test_a_right_file_is_taken(tmp_path: Path) -> None:
-    read(tmp_path, GOOD)
+    assert [(one.name, one.year) for one in read(tmp_path, GOOD).rungs] == [("one", 1999)]
 
 
 @pytest.mark.parametrize(
