@@ -42,16 +42,11 @@ def find_daemon() -> Daemon:
     """
     client = find(DOCKER)
     status, answer = ask((client.path, "info", "--format", "{{json .}}"), "docker info")
-    try:
-        told = json.loads(answer) if not status else {}
-        version, storage, runtime, driver, host = (
-            str(told[name]) for name in ("ServerVersion", "Driver", "DefaultRuntime", "CgroupDriver", "Name")
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        said = shortened(printable(answer.strip().partition("\n")[0])) or "nothing"
-        raise PrerequisiteError(f"docker's daemon does not answer: {said}", _START_IT) from error
-    if not version:
-        raise PrerequisiteError("docker's daemon does not answer", _START_IT)
+    told, said = _split(answer)
+    names = ("ServerVersion", "Driver", "DefaultRuntime", "CgroupDriver", "Name")
+    version, storage, runtime, driver, host = (str(told.get(name) or "") for name in names)
+    if status or not version:
+        raise PrerequisiteError(f"docker's daemon does not answer: {said or 'nothing'}", _START_IT)
     if host != socket.gethostname():
         where = shortened(printable(host))
         raise PrerequisiteError(f"docker's daemon is on another host, {where}", "set DOCKER_HOST to one that is here")
@@ -62,6 +57,18 @@ def find_daemon() -> Daemon:
             'use one with "exec-opts": ["native.cgroupdriver=cgroupfs"]',
         )
     return Daemon(client.path, *(shortened(printable(word)) for word in (version, storage, runtime)))
+
+
+def _split(answer: str) -> tuple[Mapping[str, object], str]:
+    """Return what docker told as JSON and the first line that it said besides. Without a daemon it tells empty
+    members, and complains on the same line."""
+    try:
+        told, end = json.JSONDecoder().raw_decode(answer)
+    except (ValueError, RecursionError):
+        told, end = {}, 0
+    if not isinstance(told, dict):
+        told, end = {}, 0
+    return told, shortened(printable(answer[end:].strip().partition("\n")[0]))
 
 
 def run(words: Sequence[str], what: str, *, check: bool = True) -> str:

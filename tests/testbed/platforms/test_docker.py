@@ -209,7 +209,9 @@ def test_without_a_daemon_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     ("answer", "message"),
     [
         ("not json", "does not answer: not json"),
-        ("[1, 2]", "does not answer"),
+        ("[1, 2]", r"does not answer: \[1, 2\]"),
+        ('{"ServerVersion":"","Name":""}Cannot connect', "does not answer: Cannot connect"),
+        ("{}", "does not answer: nothing"),
         (TOLD % ("systemd", socket.gethostname()), "by systemd"),
         (TOLD % ("cgroupfs", "elsewhere"), "on another host, elsewhere"),
     ],
