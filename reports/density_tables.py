@@ -8,7 +8,7 @@ from reports.cells import Cell, Table
 from reports.conditions import in_instruction_time
 from reports.figures import memory
 from reports.quantities import RULERS, Quantity
-from reports.summary import describe_copies
+from reports.rows import describe_copies
 from reports.tables import show_estimate
 from testbed.analysis import Platform, Run
 from testbed.ramps import (

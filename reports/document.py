@@ -11,7 +11,8 @@ from msgspec import to_builtins
 
 from reports import comparisons, conditions, consolidation, overview, temperatures
 from reports.quantities import RULERS
-from reports.summary import compose, make_rows
+from reports.rows import make_rows
+from reports.summary import compose
 from testbed.analysis import (
     Platform,
     Run,

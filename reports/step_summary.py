@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from reports.exports.markdown import escape
-from reports.summary import compose, make_rows
+from reports.rows import make_rows
+from reports.summary import compose
 from testbed.analysis import read_run
 from testbed.results import RunFolder
 

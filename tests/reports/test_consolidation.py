@@ -12,7 +12,8 @@ from reports import consolidation, document
 from reports.figures.consolidation import draw_consolidation
 from reports.overview import make_overview
 from reports.page import render_page
-from reports.summary import compose, make_rows
+from reports.rows import make_rows
+from reports.summary import compose
 from testbed.analysis import Run, read_run
 from testbed.consolidations import list_mixes, read_calibration, read_steps
 from testbed.results import Metric, RunFolder, Trial

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import reports
-from reports import document, summary
+from reports import document
+from reports.rows import make_table
 
 WriteRun = Callable[..., Path]
 
@@ -44,7 +45,7 @@ def test_every_row_of_the_terminal_is_in_the_json(full_run: Path) -> None:
     data = document.as_json(full_run)
     assert data["schema"] == "testbed-answer/1"
     assert [(row["measure"], row["figure"]) for row in data["table"]] == [
-        (row.measure, row.figure) for row in summary.make_table(full_run)
+        (row.measure, row.figure) for row in make_table(full_run)
     ]
 
 

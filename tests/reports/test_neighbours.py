@@ -12,7 +12,8 @@ from reports.document import as_json
 from reports.figures.neighbours import draw_neighbours
 from reports.neighbour_tables import make_tables
 from reports.neighbours import choose_tail, describe_effect
-from reports.summary import compose, make_table
+from reports.rows import make_table
+from reports.summary import compose
 from testbed.analysis import Run, read_run
 from testbed.histograms import build_histogram
 from testbed.interference import Interference, estimate_alone, estimate_interference

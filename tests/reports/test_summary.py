@@ -10,6 +10,7 @@ import pytest
 
 from reports import document, summary
 from reports.quantities import START, Quantity, format_number
+from reports.rows import make_table
 from testbed.analysis import read_run
 from testbed.results import Metric, RunFolder, Trial
 from testbed.statistics import estimate_median_of_series
@@ -67,7 +68,7 @@ def test_a_saturated_platform_says_so_and_gives_no_latency(write_run: WriteRun) 
     text = summary.describe_answer(run)
     assert "It was saturated as containers at 300 requests/s (in 3 of 3 trials), where it answered 151 /s." in text
     assert "At 200 requests/s a request took" in text, "the highest rate that both keep up with"
-    rows = {(row.measure, row.figure): row.cells for row in summary.make_table(run)}
+    rows = {(row.measure, row.figure): row.cells for row in make_table(run)}
     assert rows["at 300/s", "latency p99"] == {"container": "saturated"}
     found = document.as_json(run)["platforms"]["container"]["utilisation"][-1]
     assert found["saturated"] is True
@@ -101,7 +102,7 @@ def test_a_run_that_did_not_finish_says_so(write_run: WriteRun, status: str, sai
 
 
 def test_the_table_has_a_cell_for_each_figure_that_there_is(write_run: WriteRun) -> None:
-    rows = {(row.measure, row.figure): row.cells for row in summary.make_table(write_run(extra=[FAILED]))}
+    rows = {(row.measure, row.figure): row.cells for row in make_table(write_run(extra=[FAILED]))}
     assert set(rows["start", "first correct answer"]) == {"container", "vm"}
     assert set(rows["at 200/s", "latency p99"]) == {"container"}
     assert rows["trials", "ok / failed / void"] == {"container": "26 / 0 / 0", "vm": "23 / 1 / 0"}

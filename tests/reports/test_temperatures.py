@@ -8,6 +8,7 @@ from typing import Any
 import reports
 from reports import document, summary
 from reports.page import render_page
+from reports.rows import make_table
 from testbed.analysis import count_steady, list_alone, list_compared, read_run
 from testbed.results import Metric, RunFolder, Trial
 
@@ -49,7 +50,7 @@ def test_a_restored_machine_without_a_cold_one_is_set_against_nothing(write_run:
     own = [sentence for sentence in answer.details if sentence.startswith("vm-restored (KVM): ")]
     assert len(own) == 1 and "first correct answer after 0." in own[0]
     assert not any("restored" in sentence for sentence in answer.details if sentence not in own)
-    for row in summary.make_table(path):
+    for row in make_table(path):
         assert "vm-restored" not in row.cells or row.measure == "trials"
     data = document.as_json(path)["platforms"]
     assert data["vm-restored"]["temperature"] == "restored" and data["container"]["temperature"] == "cold"
@@ -94,7 +95,7 @@ def test_first_answer_and_steady_latency_are_both_given(write_run: WriteRun, tmp
         "\nSince the request, latency was not steady within its window in 8 of 8 trials as containers."
     )
     path = write_run(name="both", platforms=("container", "container-pooled"), starts=0, ramps=0, blocks=0, extra=extra)
-    rows = {row.figure: row.cells for row in summary.make_table(path)}
+    rows = {row.figure: row.cells for row in make_table(path)}
     assert rows["latency steady"]["container"].startswith("0.800 s")
     assert rows["made before the request"] == {"container-pooled": "0.0200 s (0.0200–0.0200)"}
     assert rows["memory while it waits"]["container-pooled"].startswith("1.00 MiB")

@@ -13,7 +13,8 @@ from reports import comparisons, felter
 from reports.document import as_json
 from reports.figures.work import draw_work
 from reports.overview import make_overview
-from reports.summary import compose, make_table
+from reports.rows import make_table
+from reports.summary import compose
 from reports.work import describe_figure, list_figures, list_published
 from testbed.analysis import Run, read_run
 from testbed.comparisons import Headline, compare_platforms
