@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
-from errno import ECANCELED, EXDEV
+from errno import ECANCELED, EINVAL, EXDEV
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -102,9 +102,19 @@ class StepError(TestbedError):
         self.failed = list(plan.steps())[step] if step >= 0 else None
         whole = "read the plan" if step == -2 else "clone the first process"
         what = f"step {step}: {self.failed.describe()}" if self.failed else whole
-        led_away = errno == EXDEV and getattr(self.failed, "inside", False)
-        hint = "a link in the root leads over a mount there; make it a directory" if led_away else ""
-        super().__init__(f"{what}: {os.strerror(errno)}", hint)
+        super().__init__(f"{what}: {os.strerror(errno)}", _hint(self.failed, errno))
+
+
+def _hint(failed: Step | None, errno: int) -> str:
+    """What to do about a step that failed, where its errno says that."""
+    if errno == EXDEV and getattr(failed, "inside", False):
+        return "a link in the root leads over a mount there; make it a directory"
+    if errno == EINVAL and getattr(failed, "userns", None):
+        return (
+            "this kernel cannot map ids on the file system there; on ext4 and XFS it can from Linux 5.12 on, on EROFS"
+            " from 5.19, on tmpfs from 6.3 (mount_setattr(2))"
+        )
+    return ""
 
 
 def not_executed() -> TestbedError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -65,6 +66,13 @@ def test_a_step_that_fails_before_or_after_the_clone_is_told_and_ends_the_child(
     assert (done.returncode, done.stderr) == (125, "testbed: step 0: open /nowhere: ENOENT (2)\n")
     with pytest.raises(StepError, match="step 0: open /nowhere"):
         launch(plan, stdin=0, stdout=1, stderr=2)
+
+
+def test_a_file_system_that_cannot_map_ids_is_told_from_other_mistakes() -> None:
+    mapped = Plan(child=(s.OpenTree("/layer", 112, userns="/proc/self/fd/111"), s.Exec(("/bin/true",))))
+    assert "cannot map ids on the file system there" in StepError(mapped, 0, errno.EINVAL).hint
+    assert StepError(mapped, 0, errno.EPERM).hint == ""
+    assert StepError(Plan(child=(s.OpenTree("/layer", 112), *mapped.child[1:])), 0, errno.EINVAL).hint == ""
 
 
 def test_a_tolerated_error_does_not_stop_the_plan(tmp_path: Path) -> None:
