@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,8 @@ from runtime.atomic import replace_file
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
 
 RECORD = "host-settings.json"
+# A run notes all that it has changed in one file, whichever of its threads did.
+_recording = threading.Lock()
 
 
 @contextmanager
@@ -32,8 +35,8 @@ def change_settings(settings: Mapping[Path, str], lease: Path) -> Iterator[None]
             undo.callback(os.close, _lock(path))
             former[path] = path.read_text().strip()
         record = lease / RECORD
-        noted = read_record(lease)
-        replace_file(record, _encode({**former, **noted}))
+        with _recording:
+            replace_file(record, _encode({**former, **read_record(lease)}))
         undo.callback(_drop_record, record, former)
         for path, value in settings.items():
             undo.callback(_write, path, former[path])
@@ -68,12 +71,13 @@ def _encode(values: Mapping[Path, str]) -> bytes:
 
 def _drop_record(record: Path, former: Mapping[Path, str]) -> None:
     """Take from the record what has been put back."""
-    left = {path: value for path, value in read_record(record.parent).items() if path not in former}
-    if left:
-        replace_file(record, _encode(left))
-    else:
-        with suppress(FileNotFoundError):
-            record.unlink()
+    with _recording:
+        left = {path: value for path, value in read_record(record.parent).items() if path not in former}
+        if left:
+            replace_file(record, _encode(left))
+        else:
+            with suppress(FileNotFoundError):
+                record.unlink()
 
 
 def _lock(path: Path) -> int:

@@ -38,7 +38,14 @@ from testbed.probes.sockets import (
     remove_route,
 )
 
-SETTING = Path("/proc/sys/kernel/printk_ratelimit_burst")
+# Settings of the whole host of which one more or less is nothing for a moment: an attack takes one that no other has.
+SETTINGS = tuple(
+    Path("/proc/sys") / name
+    for name in (
+        *("kernel/printk_ratelimit_burst", "kernel/printk_ratelimit", "kernel/keys/gc_delay", "kernel/pty/reserve"),
+        *("fs/lease-break-time", "vm/stat_interval", "vm/dirty_expire_centisecs", "vm/dirtytime_expire_seconds"),
+    )
+)
 _NO_VOLUME = "no directory of the host's is shared with an instance of this platform"
 _SECTOR = 512
 _HANDLE_BYTES = 128
@@ -60,6 +67,7 @@ class Canaries:
         self.locked_from = secrets.randbelow(1 << 40) + 1
         # Of a block that no host has (RFC 5737), for one attack.
         self.route = f"198.51.100.{secrets.randbelow(254) + 1}"
+        self.setting, self.value = SETTINGS[0], ""
         self._problems: dict[str, str] = {}
         self._undo = ExitStack()
         self._watched = 0
@@ -67,7 +75,7 @@ class Canaries:
 
     def __enter__(self) -> Canaries:
         with ExitStack() as undo:
-            self.noted = objects.Noted(self.place.lease)
+            self.noted = objects.Noted(self.place.lease, self.place.token)
             undo.callback(self.noted.remove)
             self.noted.add("directories", self.place.token)
             self._make_files(undo)
@@ -146,9 +154,19 @@ class Canaries:
         self.disks[kind] = (device, os.major(found), os.minor(found), file)
 
     def _hold_setting(self, undo: ExitStack) -> None:
-        """Note a setting with the value that it has: who changes it, it is put back."""
-        self.setting = SETTING.read_text().strip()
-        undo.enter_context(change_settings({SETTING: self.setting}, self.place.lease))
+        """Take a setting that no other attack on this host has, and note the value that it has: who changes it, it is
+        put back. Raises TestbedError where there is none."""
+        problem = TestbedError("this kernel has none of the settings")
+        for setting in filter(Path.exists, SETTINGS):
+            value = setting.read_text().strip()
+            try:
+                undo.enter_context(change_settings({setting: value}, self.place.lease))
+            except TestbedError as error:
+                problem = error
+                continue
+            self.setting, self.value = setting, value
+            return
+        raise problem
 
     def _make_interface(self, undo: ExitStack) -> None:
         name = self.interface_mark + self.secret[:8]
@@ -219,15 +237,15 @@ class Canaries:
             "key_name": self._name("key"),
             "inode": f":{self.locked_inode}",
             "group": f"{CGROUP_ROOT}/",
-            "setting": str(SETTING),
-            "value": str(int(self.setting) + 1) if kind == "setting" else "",
+            "setting": str(self.setting),
+            "value": str(int(self.value) + 1) if kind == "setting" else "",
             "gateway": self.place.gateway,
             "own": self.place.own,
             "route": self.route,
             "locked_bytes": str(64 * _MIB),
             "memory_bytes": str(self.place.memory_bytes + 64 * _MIB),
             "tasks": str(self.place.tasks + 32),
-            "spin_ms": "1500",
+            "spin_ms": "1000",
         }
 
     def _offer_volume(self) -> dict[str, str]:

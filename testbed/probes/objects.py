@@ -19,10 +19,11 @@ from pathlib import Path
 from runtime.atomic import replace_file
 from runtime.libc import syscall
 
-RECORD = "canaries.json"
+# Its name has the attack's token: a run may have several attacks under way.
+_RECORD, _RECORDS = "canaries-{}.json", "canaries-*.json"
 _IPC_CREAT, _IPC_EXCL, _IPC_RMID, _GETVAL = 0o1000, 0o2000, 0, 12
-_USER_KEYRING = -4
-_KEYCTL_REVOKE, _KEYCTL_SETPERM, _KEYCTL_SEARCH, _KEYCTL_TIMEOUT, _KEYCTL_UNLINK = 3, 5, 10, 15, 9
+_THREAD_KEYRING, _USER_KEYRING = -1, -4
+_KEYCTL_LINK, _KEYCTL_REVOKE, _KEYCTL_SETPERM, _KEYCTL_SEARCH, _KEYCTL_TIMEOUT, _KEYCTL_UNLINK = 8, 3, 5, 10, 15, 9
 _KEY_OPEN = 0x3F3F0000  # its possessor and its user may do everything
 _LOOP_SET_FD, _LOOP_SET_STATUS, _LOOP_GET_FREE, _LOOP_CLR_FD, _AUTOCLEAR = 0x4C00, 0x4C04, 0x4C82, 0x4C01, 4
 _LOOP_INFO_BYTES, _LOOP_FLAGS_AT = 232, 52
@@ -46,10 +47,10 @@ def _call(function: str, *arguments: object, result: object = ctypes.c_int) -> i
 
 
 class Noted:
-    """What has been made, in the run's directory ``lease``: each a kind with a number or name."""
+    """What an attack has made, in the run's directory ``lease``: each a kind with a number or name."""
 
-    def __init__(self, lease: Path) -> None:
-        self._file = lease / RECORD
+    def __init__(self, lease: Path, token: str) -> None:
+        self._file = lease / _RECORD.format(token)
         self._noted: list[tuple[str, str]] = []
 
     def add(self, kind: str, what: object) -> None:
@@ -105,7 +106,12 @@ def make_posix_queue(noted: Noted, name: str, secret: bytes) -> None:
 
 
 def make_key(noted: Noted, name: str, secret: bytes) -> None:
-    """Put a key into the keyring of this user, where it ends by itself after a while. Raises OSError."""
+    """Put a key into the keyring of this user, where it ends by itself after a while. Raises OSError.
+
+    The session of a service of systemd's has not that keyring in it (systemd.exec(5), KeyringMode=), and who does not
+    possess a key may not say what others may do with it: so this thread's has, which nobody inherits (keyrings(7)).
+    """
+    syscall(_KEYCTL, _KEYCTL_LINK, ctypes.c_int(_USER_KEYRING), ctypes.c_int(_THREAD_KEYRING))
     arguments = (b"user", name.encode(), secret, ctypes.c_size_t(len(secret)), ctypes.c_int(_USER_KEYRING))
     number = syscall(_ADD_KEY, *arguments)
     noted.add("key", number)
@@ -189,9 +195,12 @@ def _remove(kind: str, what: str) -> None:
 
 def read_left(lease: Path) -> tuple[tuple[str, str], ...]:
     """Return what a run has noted of its canaries: kinds, and which."""
+    return tuple(one for record in sorted(lease.glob(_RECORDS)) for one in _read_record(record))
+
+
+def _read_record(record: Path) -> tuple[tuple[str, str], ...]:
     try:
-        noted = json.loads((lease / RECORD).read_text())
-        return tuple((str(kind), str(what)) for kind, what in noted)
+        return tuple((str(kind), str(what)) for kind, what in json.loads(record.read_text()))
     except (OSError, ValueError, TypeError):
         return ()
 
@@ -200,4 +209,5 @@ def remove_left(lease: Path) -> None:
     """Remove the canaries that a dead run has noted in its directory."""
     for kind, what in reversed(read_left(lease)):
         _remove(kind, what)
-    (lease / RECORD).unlink(missing_ok=True)
+    for record in lease.glob(_RECORDS):
+        record.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from types import MappingProxyType
 
-from testbed.probes.canaries import SETTING, Canaries
+from testbed.probes.canaries import Canaries
 from testbed.probes.objects import find_key, read_semaphore, remove_key
 from testbed.probes.place import Evidence
 from testbed.probes.sight import find_mounts
@@ -60,10 +60,10 @@ def _wrote_disk(canaries: Canaries, evidence: Evidence, argument: str) -> str:
 
 
 def _changed_setting(canaries: Canaries, evidence: Evidence, argument: str) -> str:
-    value = SETTING.read_text().strip()
-    if value == canaries.setting:
+    value = canaries.setting.read_text().strip()
+    if value == canaries.value:
         return ""
-    SETTING.write_text(canaries.setting)
+    canaries.setting.write_text(canaries.value)
     return f"the host's setting was {value}"
 
 

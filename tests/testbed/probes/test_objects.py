@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.probes import objects
-from testbed.probes.objects import RECORD, Noted, find_key, read_left, remove_left
+from testbed.probes.objects import Noted, find_key, read_left, remove_left
 
 pytestmark = pytest.mark.root
 
@@ -25,7 +25,7 @@ def key() -> int:
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_all_go_with_the_attack_or_after_a_kill(tmp_path: Path, key: int, killed: bool) -> None:
-    segments, noted, name = list_segments(), Noted(tmp_path), f"testbed-{key:x}"
+    segments, noted, name = list_segments(), Noted(tmp_path, "0"), f"testbed-{key:x}"
     objects.make_segment(noted, key, b"secret")
     number = objects.make_semaphore(noted, key)
     objects.make_queue(noted, key, b"secret")
@@ -37,13 +37,13 @@ def test_all_go_with_the_attack_or_after_a_kill(tmp_path: Path, key: int, killed
     assert list_segments() == segments and find_key(name) is None and read_left(tmp_path) == ()
     with pytest.raises(OSError, match="semctl"):
         objects.read_semaphore(number)
-    again = Noted(tmp_path)
+    again = Noted(tmp_path, "0")
     objects.make_posix_queue(again, name, b"secret")  # its name is free
     again.remove()
 
 
 def test_a_record_that_is_none_is_nothing(tmp_path: Path) -> None:
     for text in ("", "{", "[1]", json.dumps([["unknown", "x"], ["segment", "none"]])):
-        (tmp_path / RECORD).write_text(text)
+        (tmp_path / "canaries-0.json").write_text(text)
         remove_left(tmp_path)
-        assert not (tmp_path / RECORD).exists()
+        assert list(tmp_path.iterdir()) == []
