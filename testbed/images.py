@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from runtime.builder.build import build
 from runtime.builder.stages import Resolver
@@ -28,11 +29,13 @@ from vm_images.minimal_kernel import build_minimal_kernel
 _MOST_SECRET_BYTES = 1 << 20
 # An additional context that is an image (Compose specification, build.additional_contexts).
 _IMAGE = "docker-image://"
+# How the image of a program of ours is built: in this store, telling what is done.
+Ensure = Callable[[Store, Callable[[str], None]], Image]
 
 
 def image_name(scenario: str, service: str) -> str:
-    """Return what the store calls the image of a scenario's service, or of the neighbour."""
-    return service if service == NEIGHBOUR_IMAGE else f"{scenario}/{service}"
+    """Return what the store calls the image of a scenario's service, or of a program beside it: those have a slash."""
+    return service if "/" in service else f"{scenario}/{service}"
 
 
 def build_images(
@@ -42,15 +45,16 @@ def build_images(
     measures: Collection[str] = (),
     *,
     contents: bool = True,
+    programs: Mapping[str, Ensure] = MappingProxyType({}),
 ) -> dict[str, Image]:
-    """Build the image of each service, unless the store has all its layers, and return them by the service's name; for
-    ``measures`` with neighbours also theirs, by its own.
+    """Build the image of each service, unless the store has all its layers, and return them by the service's name; of
+    ``programs``, and for ``measures`` with neighbours of theirs, by their own.
 
     ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name. With
     ``contents`` each has what its service's file mounts as a further layer (testbed.services.contents).
     """
     store = open_store()
-    beside = (NEIGHBOUR_IMAGE,) if "neighbours" in measures else ()
+    beside = {**programs, **({NEIGHBOUR_IMAGE: ensure_neighbour_image} if "neighbours" in measures else {})}
     if is_sealed():
         return {
             **{service.name: store.get(_name_sealed(scenario, service)) for service in scenario.services},
@@ -83,7 +87,7 @@ def build_images(
             images[service.name] = add_contents(
                 store, name, images[service.name], service, scenario.application, progress
             )
-    return images | {name: ensure_neighbour_image(store, progress) for name in beside}
+    return images | {name: ensure(store, progress) for name, ensure in beside.items()}
 
 
 def _name_with_contents(scenario: Scenario, service: Service) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType, TracebackType
@@ -37,7 +38,11 @@ def _raise_once(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def defer_signals() -> Iterator[None]:
-    """Within, an interruption waits for the end: for short stretches that start something and then note it."""
+    """Within, an interruption waits for the end: for short stretches that start something and then note it. No other
+    thread than the main one is ever interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     _Deferral.depth += 1
     try:
         yield

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 
@@ -78,7 +79,7 @@ class Lab:
 
     def __init__(self) -> None:
         self.bridge_index = 0
-        self._attached = 0
+        self._attachments = count(1)
         self._undo = ExitStack()
         self._neighbours: set[str] = set()
         self._when_entered: list[Callable[[], None]] = []
@@ -114,9 +115,8 @@ class Lab:
 
     def attach(self) -> Attachment:
         """Return where one more container is attached. No two have the same, whatever platform they are of: a veth
-        outlives its namespace for a moment."""
-        self._attached += 1
-        return Attachment(self.bridge_index, self._attached)
+        outlives its namespace for a moment. Threads may ask at once."""
+        return Attachment(self.bridge_index, next(self._attachments))
 
     def link(self, application: int, service: int) -> Link:
         """Return what ``link_of`` does, with the lab's own neighbour entry for it set.

@@ -15,11 +15,14 @@ from runtime.images.store import Store
 def build_program_image(
     store: Store, binary: Path, program: str, reference: str, progress: Callable[[str], None]
 ) -> Image:
-    """Build the image ``reference``, whose command is ``program``, an absolute path at which it has ``binary``, unless
-    the store has its layer; errors as ``runtime.builder.build.build``."""
+    """Build the image ``reference``, whose command is ``program``, an absolute path at which it has ``binary``, with
+    an empty /tmp, unless the store has its layer; errors as ``runtime.builder.build.build``."""
     with tempfile.TemporaryDirectory(prefix="testbed-") as scratch:
         context = Path(scratch)
-        shutil.copy2(binary, context / binary.name)
+        (context / "root" / "tmp").mkdir(parents=True)
+        target = context / "root" / program.lstrip("/")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy2(binary, target)
         dockerfile = context / "Dockerfile"
-        dockerfile.write_text(f'FROM scratch\nCOPY {binary.name} {program}\nENTRYPOINT ["{program}"]\n')
+        dockerfile.write_text(f'FROM scratch\nCOPY root /\nENTRYPOINT ["{program}"]\n')
         return build(store, context=context, dockerfile=dockerfile, reference=reference, progress=progress)

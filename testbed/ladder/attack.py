@@ -1,8 +1,8 @@
 """Attacks one platform with all probes, and tells what came of each.
 
-The probes run in a few instances of the platform, one after the other in each: those that take resources in one where
-each is alone. An instance that ends before its probes do is followed by another with the rest. What is told is the
-host's (testbed.probes.reached), while the attempts' processes still stay where they got to.
+The probes run in one instance of the platform, one after the other: first those that take resources, each of which is
+alone, then the others, which stay where they got to until the host has looked (testbed.probes.reached). An instance
+that ends before its probes do is followed by another with the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ LIMITS = Resources(memory_bytes=160 * MIB, cpus=0.5, pids=256)
 SERVICE = "probe"
 # The number of the application, and so the address, that no other of a run has.
 APPLICATION = 60
-_LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 400, 300_000
+# Of an attempt: how long it may take; how long one that is alone stays, for a few looks of the host's, which where they
+# take long is twice as long; and how long the others do.
+_LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 200, 300_000
+_MOST_PATIENCE = 2.0
 _START_S, _STALL_S, _LOOK_S = 60.0, 6.0, 0.03
 _MOST_INSTANCES = 12
 _ALONE = "resources"
@@ -58,7 +61,13 @@ class Attempt(Struct, frozen=True):
     @property
     def words(self) -> tuple[str, ...]:
         """What the program is called with."""
-        return tuple(word.format_map(self.fills) for word in self.probe.words)
+        filled = (word.format_map(self.fills) for word in self.probe.words)
+        return ("--alone" if self.is_alone else "--", str(self.index), self.probe.name, *filled)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether nothing of others may be left of it: it takes what they need."""
+        return self.probe.kind == _ALONE
 
 
 class _Watched(Struct):
@@ -91,12 +100,14 @@ def attack(
     *,
     probes: Sequence[Probe] | None = None,
     application: int = APPLICATION,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> tuple[Outcome, ...]:
     """Run the probes (all without ``probes``) on a platform that has been prepared with the ``image`` of
     testbed.probes.image among its images; call it in the lab. ``lease`` is the run's directory. ``rung`` says what was
-    meant; None for a peer or a machine.
+    meant; None for a peer or a machine. No two attacks at a time have the same ``application``.
 
-    Raises TestbedError when no instance can be started at all; what a probe does to its instance is an outcome.
+    Raises TestbedError when no instance can be started at all, and soon after it ``is_over``; what a probe does to its
+    instance is an outcome.
     """
     wanted = read_probes() if probes is None else tuple(probes)
     link = lab.link(application, 0)
@@ -126,11 +137,8 @@ def attack(
                 attempts.append(Attempt(probe, index, canaries.fill(probe, index)))
             except Untestable as problem:
                 outcomes[probe.name] = set_aside(probe, platform.name, rung, str(problem))
-        attacker = _Attacker(platform, rung, lab, image, application, canaries, tell)
-        together = [one for one in attempts if one.probe.kind != _ALONE]
-        alone = [one for one in attempts if one.probe.kind == _ALONE]
-        for batch, each_ms in ((together, 0), (alone, _EACH_MS)):
-            outcomes |= attacker.make_all(batch, each_ms)
+        attacker = _Attacker(platform, rung, lab, image, application, canaries, tell, is_over)
+        outcomes |= attacker.make_all(sorted(attempts, key=lambda one: not one.is_alone))
     return tuple(outcomes[probe.name] for probe in wanted)
 
 
@@ -177,17 +185,28 @@ class _Attacker:
         application: int,
         canaries: Canaries,
         tell: Callable[[str], None],
+        is_over: Callable[[], bool],
     ) -> None:
+        self._is_over = is_over
         self._platform, self._rung, self._lab, self._image = platform, rung, lab, image
         self._application, self._canaries, self._tell = application, canaries, tell
         self._started = 0
+        self._unseen: list[Attempt] = []
 
-    def make_all(self, attempts: Sequence[Attempt], each_ms: int) -> dict[str, Outcome]:
-        """Make the attempts and return their outcomes; those that an instance did not come to are made in the next."""
+    def make_all(self, attempts: Sequence[Attempt]) -> dict[str, Outcome]:
+        """Make the attempts and return their outcomes; those of which a busy host saw too little are made once more."""
+        outcomes = self._make_each(attempts)
+        if unseen := self._unseen:
+            self._unseen = []
+            outcomes |= self._make_each(unseen)
+        return outcomes
+
+    def _make_each(self, attempts: Sequence[Attempt]) -> dict[str, Outcome]:
+        """Make each once: those that an instance did not come to are made in the next."""
         outcomes: dict[str, Outcome] = {}
         left = list(attempts)
         while left:
-            made = self._make_some(left, each_ms)
+            made = self._make_some(left)
             outcomes |= made
             if not made and not outcomes:
                 raise TestbedError(f"attack {self._platform.name}: nothing was printed", "see ./invoke doctor")
@@ -199,11 +218,12 @@ class _Attacker:
                 break
         return outcomes
 
-    def _make_some(self, attempts: Sequence[Attempt], each_ms: int) -> dict[str, Outcome]:
+    def _make_some(self, attempts: Sequence[Attempt]) -> dict[str, Outcome]:
         place, platform = self._canaries.place, self._platform
         self._started += 1
         limit_ms = round(_LIMIT_MS * platform.patience)
-        words = [word for one in attempts for word in ("--", str(one.index), one.probe.name, *one.words)]
+        words = [word for one in attempts for word in one.words]
+        each_ms = round(_EACH_MS * min(max(platform.patience, 1.0), _MOST_PATIENCE))
         args = ("run", place.token, str(limit_ms), str(each_ms), str(_HOLD_MS), *words)
         mounts = (Mount(VOLUME, "bind", str(place.volume), ("bind", "rw")),) if place.shares else ()
         name = f"{SERVICE}{self._started}-{place.token}"
@@ -226,6 +246,8 @@ class _Attacker:
         moved_s, known = time.monotonic(), 0
         printed = Printed({}, False)
         while True:
+            if self._is_over():
+                raise TestbedError(f"attack {self._platform.name}: it was interrupted")
             alive = self._platform.alive(instance)
             if not alive:
                 self._platform.ending(instance)  # its last lines are in the log then
@@ -295,8 +317,10 @@ class _Attacker:
         reached = find_reached(self._canaries, one.probe.canary, evidence)
         if one.probe.canary == PROCESSORS and not reached and not watched.held_back.get(one.index):
             why = f"the host had {evidence.used_processors:.2f} processors for it, and no quota held it back"
+            self._unseen.append(one)
             return set_aside(one.probe, self._platform.name, self._rung, why)
         if not reached and trace.state == "ended" and not trace.errno and one.index in watched.missed:
             why = "the kernel answered it, and it had gone before this busy host looked at it"
+            self._unseen.append(one)
             return set_aside(one.probe, self._platform.name, self._rung, why)
         return judge(one.probe, self._platform.name, self._rung, trace, reached)

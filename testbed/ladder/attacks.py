@@ -1,7 +1,7 @@
 """Attacks all that a run goes over.
 
-An attack is judged by what was reached and not by a clock, so it needs no quiet: machines are attacked side by side, as
-many as the processors hold by their limits, while containers have their turns.
+An attack is judged by what was reached and not by a clock, so it needs no quiet: as many containers as there are
+processors are attacked side by side, and as many machines, each of which may use half a processor.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from runtime.errors import TestbedError
 from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT
 from testbed.lab import Lab
-from testbed.ladder.attack import APPLICATION, LIMITS, attack
+from testbed.ladder.attack import attack
 from testbed.ladder.model import Missing
 from testbed.ladder.record import Record
 from testbed.ladder.targets import Target
@@ -30,7 +30,7 @@ from testbed.platforms.peers.names import PEERS
 from testbed.platforms.protocol import Platform
 from testbed.probes.model import Outcome
 
-# The numbers of the applications of machines that are attacked side by side begin here.
+# The numbers of the applications that attacks are: those of attacks side by side are different.
 _FIRST = 64
 
 
@@ -48,19 +48,21 @@ def attack_all(targets: Sequence[Target], here: Mapping[str, Platform], ground: 
     """Attack each target on its platform, and put on record what came of each probe; or that it could not be attacked,
     and why. Nothing of an attack is left, whatever happens."""
     attacks = _Attacks(targets, here, ground, record)
+    # The runtimes of peers leave processes to us, which are told by when they came.
+    peers = [one for one in targets if one.platform in PEERS]
     machines = [one for one in targets if here[one.name].virtual]
-    others = sorted((one for one in targets if one not in machines), key=lambda one: one.platform in PEERS)
+    processors = os.cpu_count() or 1
     with ExitStack() as undo:
-        pool = ThreadPoolExecutor(choose_width(os.cpu_count() or 1), thread_name_prefix="attack")
-        undo.callback(pool.shutdown, cancel_futures=True)
+        under_way: dict[Future[tuple[Outcome, ...]], Target] = {}
+        for lane in (machines, [one for one in targets if one not in (*machines, *peers)]):
+            pool = ThreadPoolExecutor(processors)
+            undo.callback(pool.shutdown, cancel_futures=True)
+            under_way |= {pool.submit(attacks.make, one, _FIRST + targets.index(one)): one for one in lane}
         undo.push(lambda kind, *_: attacks.end() if kind is not None else None)
-        under_way = {pool.submit(attacks.make, one, _FIRST + at): one for at, one in enumerate(machines)}
-        for target in others:
-            if target.platform in PEERS:  # their runtimes leave processes to us, which are told by when they came
-                wait(under_way)
-            attacks.take(target, partial(attacks.make, target, APPLICATION))
         for attacked in as_completed(under_way):
             attacks.take(under_way[attacked], attacked.result)
+        for target in peers:
+            attacks.take(target, partial(attacks.make, target, _FIRST))
 
 
 class _Attacks:
@@ -97,51 +99,3 @@ class _Attacks:
         """Have all that are under way end now: who waits for an instance sees that it is gone."""
         self._over.set()
         Cgroup(f"{CGROUP_ROOT}/{self._ground.run_id}").kill()
-
-
-def choose_width(processors: int) -> int:
-    """Return how many machines are attacked side by side: as many as the processors hold by the limit of each, but for
-    one processor that a container's attack and the host's own looks have."""
-    return max(1, round((processors - 1) / (LIMITS.cpus or 1.0)))
-
-
-class _Attacks:
-    """Makes attacks, and puts on record what came of them in the order of the targets."""
-
-    def __init__(self, targets: Sequence[Target], here: Mapping[str, Platform], ground: Ground, record: Record) -> None:
-        self._here, self._ground, self._record = here, ground, record
-        self._over = threading.Event()
-        self._outcomes: dict[str, tuple[Outcome, ...]] = {one.name: () for one in targets}
-
-    def make(self, target: Target, application: int) -> tuple[Outcome, ...]:
-        """Attack one; raises TestbedError."""
-        ground = self._ground
-        ground.progress(f"attacking {target.name}")
-        return attack(
-            self._here[target.name], target.rung, ground.lab, ground.image, ground.scratch, ground.progress,
-            application=application, is_over=self._over.is_set,
-        )  # fmt: skip
-
-    def take(self, target: Target, find: Callable[[], tuple[Outcome, ...]]) -> None:
-        """Put on record what an attack came to."""
-        try:
-            found = find()
-        except TestbedError as error:
-            first = str(error).splitlines()[0]
-            self._ground.progress(f"{target.name} is not attacked: {first}")
-            self._record.missing.append(Missing(target.name, f"not attacked: {first}"))
-        else:
-            self._outcomes[target.name] = tuple(replace(one, rung=target.name) for one in found)
-            self._record.outcomes = [one for each in self._outcomes.values() for one in each]
-        self._record.save()
-
-    def end(self) -> None:
-        """Have all that are under way end now: who waits for an instance sees that it is gone."""
-        self._over.set()
-        Cgroup(f"{CGROUP_ROOT}/{self._ground.run_id}").kill()
-
-
-def choose_width(processors: int) -> int:
-    """Return how many machines are attacked side by side: one fewer than the processors hold by the limit of each. A
-    container's attack and the host's own looks have the rest."""
-    return max(1, round(processors / (LIMITS.cpus or 1.0)) - 1)

@@ -10,6 +10,8 @@ from testbed.probes.model import Outcome
 
 FORMAT = 1
 FILE = "ladder.json"
+# Which clock figures are of: this host's, or the reference machine's, where a nanosecond is an instruction.
+HOST, INSTRUCTIONS = "host", "instructions"
 
 
 class Missing(Struct, frozen=True):
@@ -21,12 +23,12 @@ class Missing(Struct, frozen=True):
 
 class Cost(Struct, frozen=True):
     """A figure of a rung: every trial's value, in the order of the blocks. ``metric`` is one of start_s, memory_bytes,
-    syscall_ns, fork_us, round_trip_us, requests_per_s, copies."""
+    syscall_ns, fork_us, round_trip_us, requests_per_s, copies; ``clock`` is HOST or INSTRUCTIONS."""
 
     rung: str
     metric: str
     values: tuple[float, ...]
-    clock: str = "host"
+    clock: str = HOST
 
 
 class StepCost(Struct, frozen=True):

@@ -45,7 +45,7 @@ WORKER_APPLICATION, ATTACKER_APPLICATION = 61, 62
 # A neighbour that does less than this of what it did alone is hurt.
 _HELD = 0.5
 _LIFE_S = 240
-_START_S, _SETTLE_S, _LOOK_S = 60.0, 0.3, 0.05
+_START_S, _SETTLE_S, _LOOK_S = 60.0, 0.2, 0.05
 _RESERVE_BYTES = 512 * MIB
 _WORK = re.compile(r"work ([0-9]{1,12}) ([0-9]{1,12})\s")
 _TOOK = re.compile(r"took ([0-9]{1,9})\s")
@@ -61,7 +61,7 @@ def press(
     tell: Callable[[str], None] = lambda line: None,
     *,
     attacks: Sequence[str] = tuple(ATTACKS),
-    window_s: float = 1.0,
+    window_s: float = 0.5,
 ) -> tuple[Pressure, ...]:
     """Return what each attack did to a worker beside it, on a platform that has been prepared with both images
     (testbed.probes.image, testbed.neighbours.image) among its own; call it in the lab.

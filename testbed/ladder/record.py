@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbed.ladder.costs import Step
-from testbed.ladder.model import Cost, Ladder, Missing, Pressure, Snippet, StepCost
+from testbed.ladder.model import HOST, Cost, Ladder, Missing, Pressure, Snippet, StepCost
 from testbed.ladder.parts import NAMESPACE
 from testbed.ladder.store import write_ladder
 from testbed.probes.model import Outcome
@@ -27,7 +27,9 @@ class Record:
         host: Mapping[str, str],
         rungs: Sequence[str],
         platforms: Sequence[str],
+        clock: str = HOST,
     ) -> None:
+        self._clock = clock
         self._folder = folder
         self._head = (run_id, started, host, tuple(rungs), tuple(platforms))
         self._began_s = time.monotonic()
@@ -65,7 +67,7 @@ class Record:
             rungs=rungs,
             platforms=platforms,
             outcomes=tuple(self.outcomes),
-            costs=tuple(Cost(name, metric, tuple(of)) for (name, metric), of in self._values.items()),
+            costs=tuple(Cost(name, metric, tuple(of), self._clock) for (name, metric), of in self._values.items()),
             steps=tuple(
                 StepCost(name, step.step, step.part, tuple(took)) for (name, _), (step, took) in self._steps.items()
             ),

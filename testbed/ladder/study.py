@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
-from runtime.home import store_root
 from runtime.images.model import Image
-from runtime.images.store import Store
 from runtime.lease import CGROUP_ROOT, lease
 from testbed.bench import make_run_id
 from testbed.host.facts import read_facts
@@ -27,10 +25,10 @@ from testbed.images import build_images
 from testbed.interruption import Undo
 from testbed.lab import Lab
 from testbed.ladder import costs
-from testbed.ladder.attack import attack
+from testbed.ladder.attacks import Ground, attack_all
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
-from testbed.ladder.model import Ladder, Missing
+from testbed.ladder.model import HOST, Ladder, Missing
 from testbed.ladder.pressure import ATTACKS, QUICK_ATTACKS, press
 from testbed.ladder.pricing import Pricing
 from testbed.ladder.record import Record
@@ -49,6 +47,7 @@ from testbed.services.specs import NOTHING_OF_HOST, Mounts
 
 # The workload that every rung runs, and what a run's folder is called after.
 SCENARIO, NAME = "clickme", "ladder"
+PROGRAMS = MappingProxyType({GAUGE: ensure_gauge_image, PROBE: ensure_probe_image, NEIGHBOUR: ensure_neighbour_image})
 # Exit codes: a wall that does not hold what its maker meant it to is a regression, a rung that never worked a failed
 # workload.
 OK, LEAKED, FAILED = 0, 3, 6
@@ -58,7 +57,9 @@ Progress = Callable[[str], None]
 
 class Wishes(Struct, frozen=True):
     """What is asked for: ``rungs`` by name, all that run here without any; ``platforms`` that are attacked and priced
-    beside them."""
+    beside them. By another ``clock`` than the host's, no neighbour is put under pressure and no snippet run: both need
+    what is not an instruction, or not there.
+    """
 
     out: Path
     scenarios: Path
@@ -68,6 +69,7 @@ class Wishes(Struct, frozen=True):
     seed: int = 1
     wait: bool = False
     share: bool = False
+    clock: str = HOST
 
 
 class Finished(Struct, frozen=True):
@@ -116,29 +118,26 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
     with Undo() as undo:
         undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
         scratch = undo.enter_context(lease(run_id))
-        store = Store(store_root() / "images")
-        gauge = ensure_gauge_image(store, progress)
-        probe = ensure_probe_image(store, progress)
-        neighbour = ensure_neighbour_image(store, progress)
-        images = {**build_images(scenario, progress), GAUGE: gauge, PROBE: probe, NEIGHBOUR: neighbour}
+        images = build_images(scenario, progress, programs=PROGRAMS)
+        gauge, probe, neighbour = (images[name] for name in PROGRAMS)
         lab = Lab()
         here, refused = _prepare(undo, targets, run_id, scratch, lab, scenario, images, progress, bool(wishes.rungs))
         folder = _make_folder(wishes.out / run_id)
         progress(f"run folder: {folder.path}")
-        record = _begin_record(folder.path, run_id, tuple(one for one in targets if one.name in here))
+        record = _begin_record(folder.path, run_id, [one for one in targets if one.name in here], wishes.clock)
         record.missing += [*missing, *refused]
         record.labels = {name: one.label for name, one in here.items()}
         record.emulated = [name for name, one in here.items() if one.emulated]
         record.save()
         undo.callback(record.save)
-        record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
+        if wishes.clock == HOST:
+            record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
         undo.enter_context(lab)
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
         )
-        for target in targets:
-            if target.name in here:
-                _attack(target, here[target.name], lab, probe, scratch, record, progress)
+        ground = Ground(run_id, scratch, lab, probe, progress)
+        attack_all([one for one in targets if one.name in here], here, ground, record)
         efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
         pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
         pricing.run(wishes.seed)
@@ -150,22 +149,6 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
                 _press(name, platform, lab, (probe, neighbour), scratch, chosen, record, progress)
         ladder = record.save()
     return Finished(folder.path, ladder, choose_exit_code(ladder))
-
-
-def _attack(
-    target: Target, platform: Platform, lab: Lab, image: Image, scratch: Path, record: Record, progress: Progress
-) -> None:
-    """Attack one, and put on record what came of each probe; or that it could not be attacked, and why."""
-    progress(f"attacking {target.name}")
-    try:
-        outcomes = attack(platform, target.rung, lab, image, scratch, progress)
-    except TestbedError as error:
-        first = str(error).splitlines()[0]
-        progress(f"{target.name} is not attacked: {first}")
-        record.missing.append(Missing(target.name, f"not attacked: {first}"))
-    else:
-        record.outcomes += [replace(one, rung=target.name) for one in outcomes]
-    record.save()
 
 
 def _press(
@@ -237,11 +220,11 @@ def _make_folder(path: Path) -> _Folder:
     return _Folder(path)
 
 
-def _begin_record(folder: Path, run_id: str, targets: Sequence[Target]) -> Record:
+def _begin_record(folder: Path, run_id: str, targets: Sequence[Target], clock: str) -> Record:
     rungs = [one.name for one in targets if one.rung is not None]
     platforms = [one.name for one in targets if one.rung is None]
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Record(folder, run_id, started, describe_host(read_facts()), rungs, platforms)
+    return Record(folder, run_id, started, describe_host(read_facts()), rungs, platforms, clock)
 
 
 def describe_host(facts: Mapping[str, object]) -> dict[str, str]:

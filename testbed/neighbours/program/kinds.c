@@ -88,7 +88,7 @@ static void write_disk(struct state *state, const struct limits *limits) {
     uint64_t drawn = draw(&seed);
     memcpy(piece + i, &drawn, sizeof drawn);
   }
-  int file = open("/spill", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  int file = open("spill", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (file < 0) state->refused++;
   while (file >= 0 && !is_over(limits)) {
     if (at + PIECE > limits->bytes) at = 0;
@@ -133,11 +133,11 @@ static void thrash_cache(struct state *state, const struct limits *limits) {
 static void storm_renames(struct state *state, const struct limits *limits) {
   char here[64], there[64], folder[64];
   for (int i = 0; i < 2; i++) {
-    (void)snprintf(folder, sizeof folder, "/renames-%d-%d", (int)getpid(), i);
+    (void)snprintf(folder, sizeof folder, "renames-%d-%d", (int)getpid(), i);
     if (mkdir(folder, 0700) != 0) state->refused++;
   }
-  (void)snprintf(here, sizeof here, "/renames-%d-0/file", (int)getpid());
-  (void)snprintf(there, sizeof there, "/renames-%d-1/file", (int)getpid());
+  (void)snprintf(here, sizeof here, "renames-%d-0/file", (int)getpid());
+  (void)snprintf(there, sizeof there, "renames-%d-1/file", (int)getpid());
   int file = open(here, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (file >= 0) (void)close(file);
   while (!is_over(limits))

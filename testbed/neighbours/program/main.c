@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -89,6 +90,7 @@ static unsigned count_processors(void) {
 
 static void go(struct neighbour *neighbour) {
   if (neighbour->count) return;
+  (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); // not before: a container runtime that started it may have ended since
   neighbour->count = neighbour->kind->alone ? 1 : count_processors();
   for (unsigned i = 0; i < neighbour->count; i++) neighbour->workers[i] = start_worker(neighbour);
 }
@@ -104,6 +106,17 @@ static void reap(struct neighbour *neighbour) {
       }
   for (unsigned i = 0; i < neighbour->count; i++)
     if (neighbour->workers[i] < 0) neighbour->workers[i] = start_worker(neighbour);
+}
+
+// Files are written where they may be: a sandbox keeps its root as it is, and one that may write nowhere stays there and is refused.
+static void enter_writable(void) {
+  static const char *const places[] = {"/", "/tmp"};
+  static const char own[] = "testbed-neighbour-own";
+  for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+    if (chdir(places[i]) == 0 && mkdir(own, 0700) == 0) {
+      (void)rmdir(own);
+      return;
+    }
 }
 
 static int listen_at(uint16_t port) {
@@ -150,7 +163,6 @@ static const struct kind *find_kind(const char *name) {
 
 int main(int count, char **given) {
   if (count != ARGUMENTS) fail("usage", "testbed-neighbour KIND PORT SECONDS BYTES TASKS ADDRESS");
-  (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   uint64_t port = parse("PORT", given[2], MOST_PORT), seconds = parse("SECONDS", given[3], MOST_SECONDS);
   struct neighbour neighbour = {
     .kind = find_kind(given[1]),
@@ -161,6 +173,7 @@ int main(int count, char **given) {
     .state = mmap(NULL, sizeof(struct state), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
   };
   if (neighbour.state == MAP_FAILED) fail("memory", strerror(errno));
+  enter_writable();
   struct pollfd waiting = {.fd = listen_at((uint16_t)port), .events = POLLIN};
   while (now_ns() < neighbour.limits.end_ns) {
     reap(&neighbour);

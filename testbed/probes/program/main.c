@@ -1,11 +1,11 @@
-// testbed-probe run TOKEN LIMIT_MS EACH_MS HOLD_MS -- NUMBER NAME OPERATION WORD... [-- ...]...
+// testbed-probe run TOKEN LIMIT_MS EACH_MS HOLD_MS --|--alone NUMBER NAME OPERATION WORD... [--|--alone ...]...
 // testbed-probe stay NAME
 // testbed-probe canary SECRET
 // testbed-probe work SECONDS
 // testbed-probe exhaust descriptors|watches SECONDS
 //
-// Makes each attempt in a process of its own, which stays where it got to until the host has looked: for EACH_MS or, if that is 0, until all
-// are over and HOLD_MS have passed. Prints, on a line each, `begin NAME`, and `end NAME ERRNO GOT`, `hang NAME` or `crash NAME SIGNAL`; at the
+// Makes each attempt in a process of its own, which stays where it got to until the host has looked: one that is alone for EACH_MS, any other
+// until all are over and HOLD_MS have passed. Prints, on a line each, `begin NAME`, and `end NAME ERRNO GOT`, `hang NAME` or `crash NAME SIGNAL`; at the
 // end, `done`. ERRNO and GOT are "-" where there is none. TOKEN is in the name of all that an attempt makes in the file system.
 //
 // The canary is the host's: a process without capabilities that has a secret in its memory, and prints the signals that it gets.
@@ -41,6 +41,7 @@ struct runner {
 
 static char own_directory[PATH_BYTES];
 static const char *own_token = "";
+const char *const own_places[OWN_PLACES] = {"", "/tmp"};
 static const struct operation *const all_operations[] = {
   file_operations, process_operations, memory_operations, network_operations, kernel_operations, mount_operations, resource_operations};
 
@@ -84,8 +85,10 @@ void stay(const char *name) {
 }
 
 int enter_own_directory(void) {
-  (void)snprintf(own_directory, sizeof own_directory, "/.testbed-probe-%s-%d", own_token, (int)getpid());
-  if (mkdir(own_directory, 0755) == 0 && chdir(own_directory) == 0) return 0;
+  for (int place = 0; place < OWN_PLACES; place++) {
+    (void)snprintf(own_directory, sizeof own_directory, "%s/.testbed-probe-%s-%d", own_places[place], own_token, (int)getpid());
+    if (mkdir(own_directory, 0755) == 0 && chdir(own_directory) == 0) return 0;
+  }
   own_directory[0] = '\0';
   return -1;
 }
@@ -160,7 +163,7 @@ static void reap_all(void) {
 }
 
 // Wait for one attempt's result, print it, and end the attempt where it must not stay.
-static void follow(const struct runner *runner, const char *name, pid_t child, int report) {
+static void follow(const struct runner *runner, const char *name, pid_t child, int report, bool is_alone) {
   struct result result = {0};
   struct pollfd waiting = {.fd = report, .events = POLLIN};
   bool is_in_time = poll(&waiting, 1, runner->limit_ms) > 0;
@@ -168,7 +171,7 @@ static void follow(const struct runner *runner, const char *name, pid_t child, i
   if (is_in_time && read(report, &result, sizeof result) == (ssize_t)sizeof result) {
     result.got[GOT_BYTES - 1] = '\0';
     print_end(name, &result);
-    if (!runner->each_ms) return;
+    if (!is_alone) return;
     (void)poll(NULL, 0, runner->each_ms);
     (void)kill(-child, SIGKILL);
     (void)kill(child, SIGKILL);
@@ -184,7 +187,7 @@ static void follow(const struct runner *runner, const char *name, pid_t child, i
   print(is_in_time ? "crash" : "hang", name, number, "");
 }
 
-static void make_attempt(const struct runner *runner, char **words) {
+static void make_attempt(const struct runner *runner, char **words, bool is_alone) {
   const char *number = words[0], *name = words[1];
   const struct operation *operation = find_operation(words[2]);
   int count = 0, ends[2];
@@ -210,7 +213,7 @@ static void make_attempt(const struct runner *runner, char **words) {
     print_end(name, &failed);
   } else {
     (void)setpgid(child, child);
-    follow(runner, name, child, ends[0]);
+    follow(runner, name, child, ends[0], is_alone);
   }
   (void)close(ends[0]);
 }
@@ -221,20 +224,23 @@ static int parse_ms(const char *word) {
   return (int)value;
 }
 
+static bool begins_attempt(const char *word) { return strcmp(word, "--") == 0 || strcmp(word, "--alone") == 0; }
+
 static int run(int count, char **given) {
   if (count < 5 || strlen(given[0]) > 32)
-    fail("usage", "testbed-probe run TOKEN LIMIT_MS EACH_MS HOLD_MS -- NUMBER NAME OPERATION WORD...");
+    fail("usage", "testbed-probe run TOKEN LIMIT_MS EACH_MS HOLD_MS --|--alone NUMBER NAME OPERATION WORD...");
   struct runner runner = {given[0], parse_ms(given[1]), parse_ms(given[2]), parse_ms(given[3])};
   own_token = runner.token;
-  bind_to_parent();
-  for (int at = 5; at < count;) {
+  (void)alarm(MOST_LIFE_S);
+  (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); // where it is not its instance's init: who has ended counts as a process until it is reaped
+  for (int at = 4; at < count;) {
+    bool is_alone = strcmp(given[at++], "--alone") == 0;
     char *words[MOST_WORDS + 4] = {0};
     int size = 0;
-    for (; at < count && strcmp(given[at], "--") != 0; at++)
+    for (; at < count && !begins_attempt(given[at]); at++)
       if (size < MOST_WORDS + 3) words[size++] = given[at];
-    at++;
     if (size < 3) fail("usage", "an attempt needs a number, a name and an operation");
-    make_attempt(&runner, words);
+    make_attempt(&runner, words, is_alone);
   }
   print("done", runner.token, "", "");
   for (int64_t end_ms = now_ms() + runner.hold_ms; now_ms() < end_ms;) {

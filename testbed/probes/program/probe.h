@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { GOT_BYTES = 192, MOST_WORDS = 8 };
+enum { GOT_BYTES = 192, MOST_WORDS = 8, OWN_PLACES = 2 };
 
 // What an attempt is called with: `words` ends with NULL, `got` takes what it got (text, GOT_BYTES with its end).
 struct operation {
@@ -18,6 +18,9 @@ struct operation {
 
 extern const struct operation file_operations[], process_operations[], memory_operations[], network_operations[], kernel_operations[],
   mount_operations[], resource_operations[];
+
+// Where something may be written, the first that lets one: a sandbox keeps its root as it is.
+extern const char *const own_places[OWN_PLACES];
 
 // The directory of this attempt, which is removed when its result is known; -1 with errno where none can be made.
 int enter_own_directory(void);
@@ -33,7 +36,8 @@ uint64_t to_number(const char *word);
 // Do nothing until the runner ends this process, under the name that the host knows it by.
 _Noreturn void stay(const char *name);
 
-// End with the process that started this one, whatever credentials it has had since, and after its time.
+// End with the process that started this one, whatever credentials it has had since, and after its time. It is nothing for an instance's first
+// process, which a container runtime may have started that has ended since.
 void bind_to_parent(void);
 
 #endif

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from testbed.probes.model import Outcome, Probe
 from testbed.probes.objects import read_left
 from testbed.probes.read import read_probes
 from testbed.rungs.model import CLASSES, Rung
+from tests.waiting import until
 
 pytestmark = pytest.mark.root
 Attack = Callable[..., dict[str, Outcome]]
@@ -103,9 +103,7 @@ def test_what_a_killed_attack_leaves_is_found_and_removed(probe_image: Image, ru
     layer = str(probe_image.layers[0].path)
     process = subprocess.Popen([sys.executable, "-c", _KILLED, run_name, layer], cwd=ROOT)
     try:
-        deadline_s = time.monotonic() + 30
-        while not list(lease.glob("canaries-*/*.log")) and time.monotonic() < deadline_s:
-            time.sleep(0.05)
+        until(lambda: any(log.stat().st_size for log in lease.glob("canaries-*/*.log")), 30, process.poll)
         assert process.poll() is None and read_left(lease)
     finally:
         process.send_signal(signal.SIGKILL)

@@ -14,8 +14,11 @@ from testbed.lab import Lab
 from testbed.ladder.model import Pressure
 from testbed.ladder.pressure import judge, press
 from testbed.neighbours.build import NEIGHBOUR
+from testbed.platforms.peers.names import PEERS
+from testbed.platforms.peers.platform import PeerPlatform
 from testbed.platforms.rungs.platform import RungPlatform
 from testbed.rungs.model import Isolation, Rung
+from testbed.rungs.read import find_rung
 
 LIMITED = Isolation(
     "pivot_root",
@@ -40,7 +43,7 @@ def test_who_does_less_than_half_of_its_work_is_hurt() -> None:
 @pytest.fixture
 def neighbour_image(tmp_path: Path) -> Image:
     layer = tmp_path / "neighbour"
-    layer.mkdir()
+    (layer / "tmp").mkdir(parents=True)
     shutil.copy2(NEIGHBOUR.build(), layer / "testbed-neighbour")
     entry = ImageConfig(entrypoint=("/testbed-neighbour",))
     return Image("testbed/neighbour", "sha256:1", entry, (Layer("sha256:2", layer),))
@@ -84,6 +87,36 @@ def test_a_fork_bomb_hurts_its_neighbour_only_where_nothing_limits_it(
     assert pressure.held is ("pids" in limits)
     if "pids" in limits:
         assert pressure.figures["took"] < 128 < pressure.figures["refused"]
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("attack", ["fork", "disk"])
+def test_a_sandbox_that_may_not_write_to_its_root_works_and_is_attacked_where_it_may(
+    attack: str, pressed: Callable[[Isolation, str], Pressure]
+) -> None:
+    isolation = find_rung("sandboxed").isolation
+    assert isolation is not None
+    pressure = pressed(isolation, attack)
+    assert pressure.figures["alone_per_s"] > 10 and pressure.figures["took"] > 0
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", ["crun", "runc"])
+def test_what_a_runtime_leaves_running_works_on_when_the_runtime_has_ended(
+    name: str, probe_image: Image, neighbour_image: Image, lab: Lab, cgroup_parent: str, run_name: str
+) -> None:
+    if shutil.which(name) is None:
+        pytest.skip(f"there is no {name}")
+    lease = Path("/run/testbed") / run_name
+    platform = PeerPlatform(PEERS[name], run_name, lease, lab)
+    platform.prepare_program()
+    try:
+        images = (probe_image, neighbour_image)
+        pressures = press(platform, name, lab, *images, lease, attacks=("fork", "descriptors"), window_s=0.3)
+    finally:
+        platform.close()
+    assert [one.attack for one in pressures] == ["fork", "descriptors"]
+    assert all(one.figures["alone_per_s"] > 10 and one.figures["took"] > 0 for one in pressures)
 
 
 @pytest.mark.root
