@@ -78,6 +78,8 @@ class _Watched(Struct):
     used: dict[int, float]
     held_back: dict[int, bool]
     begun: dict[str, _Took]
+    unseen_s: dict[int, float]
+    looked_s: float
     missed: set[int] = field(default_factory=set)
 
 
@@ -128,6 +130,7 @@ def attack(
         LIMITS.memory_bytes or 0,
         LIMITS.pids or 0,
         LIMITS.cpus or 0.0,
+        platform.patience,
     )
     outcomes: dict[str, Outcome] = {}
     with Canaries(place) as canaries:
@@ -235,7 +238,7 @@ class _Attacker:
             with defer_signals():
                 platform.start(instance)
             platform.started(instance, _START_S * platform.patience)
-            watched = _Watched({}, {}, {}, {}, {})
+            watched = _Watched({}, {}, {}, {}, {}, {}, time.monotonic())
             printed = self._follow(instance, attempts, watched)
             return self._judge(attempts, printed, watched)
 
@@ -259,6 +262,7 @@ class _Attacker:
                 moved_s, known = time.monotonic(), lines
             if printed.done or not alive or time.monotonic() - moved_s > patience_s:
                 self._look(names.values(), watched)
+                self._canaries.settle()
                 return printed
             time.sleep(_LOOK_S)
 
@@ -273,11 +277,13 @@ class _Attacker:
                 watched.begun[trace.name] = now
             if trace.state != "begun" and index not in watched.clocks:
                 watched.clocks[index] = {number: time.clock_gettime(number) for number in (0, 1, 7)}
+                watched.unseen_s[index] = time.monotonic() - watched.looked_s
                 before, after = watched.begun[trace.name], self._read_taken(instance)
                 took_s = max(after.at_s - before.at_s, _LOOK_S)
                 watched.used[index] = (after.used_ns - before.used_ns) / took_s / 1e9
                 watched.held_back[index] = after.held_back > before.held_back
                 over.append(index)
+        watched.looked_s = time.monotonic()
         there = self._look((*running, *over), watched)
         if not self._platform.virtual:
             watched.missed.update(index for index in over if index not in there)
@@ -313,6 +319,7 @@ class _Attacker:
             watched.seen.get(one.index),
             watched.clocks.get(one.index, {}),
             watched.used.get(one.index, 0.0),
+            watched.unseen_s.get(one.index, 0.0),
         )
         reached = find_reached(self._canaries, one.probe.canary, evidence)
         if one.probe.canary == PROCESSORS and not reached and not watched.held_back.get(one.index):

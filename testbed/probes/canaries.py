@@ -48,6 +48,7 @@ SETTINGS = tuple(
 )
 _NO_VOLUME = "no directory of the host's is shared with an instance of this platform"
 _SECTOR = 512
+_WAIT_MS = 600
 _HANDLE_BYTES = 128
 _LOCK_BYTES = 17
 _OFD_SETLK = 37
@@ -209,6 +210,7 @@ class Canaries:
             "created_setuid": self._offer_volume,
             "held_lock": self._offer_volume,
             "watched": self._offer_volume,
+            "affinity": self._offer_processors,
             "moved": self._offer_group,
             "disk": lambda: self._offer_disk("disk"),
             "disk_written": lambda: self._offer_disk("disk_written"),
@@ -217,8 +219,9 @@ class Canaries:
             "bound": lambda: self._offer_port(index),
             "answered": lambda: self._offer_port(index),
         }
-        if kind in offers:
-            return offers[kind]()
+        return offers[kind]() if kind in offers else self._offer_all(index, kind)
+
+    def _offer_all(self, index: int, kind: str) -> dict[str, str]:
         return {
             "secret": str(self.secret_file),
             "secret_name": self.secret_file.name,
@@ -233,6 +236,7 @@ class Canaries:
             "port_hex": f":{self.listener.listener.getsockname()[1]:04X}",
             "name": self._name("queue" if kind == "posix_message" else "server"),
             "word": self.place.mark,
+            "wait_ms": self._wait_ms,
             "key": str(self.key),
             "key_name": self._name("key"),
             "inode": f":{self.locked_inode}",
@@ -251,7 +255,17 @@ class Canaries:
     def _offer_volume(self) -> dict[str, str]:
         if not self.place.shares:
             raise Untestable(_NO_VOLUME)
-        return {"volume": VOLUME, "lock_name": self.lock_file.name}
+        return {"volume": VOLUME, "lock_name": self.lock_file.name, "wait_ms": self._wait_ms}
+
+    def _offer_processors(self) -> dict[str, str]:
+        if len(os.sched_getaffinity(0)) == 1:
+            raise Untestable("this host has one processor, to which everybody is kept already")
+        return {"pid": str(self.process.pid)}
+
+    @property
+    def _wait_ms(self) -> str:
+        """How long an attempt waits for what the host does at each of its looks."""
+        return str(round(_WAIT_MS * max(self.place.patience, 1.0)))
 
     def _offer_handle(self) -> dict[str, str]:
         volume = self._offer_volume()
@@ -303,6 +317,11 @@ class Canaries:
             with suppress(FileNotFoundError):
                 (self.place.volume / f"{self.secret}-{self._watched - 1}").unlink()
             self._watched += 1
+
+    def settle(self) -> None:
+        """Take note of all that has passed or was done until now, however busy the host is."""
+        self.tick()
+        self.process.settle()
 
     @property
     def listening_inode(self) -> str:

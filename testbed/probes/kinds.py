@@ -21,7 +21,7 @@ CANARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "process": _PROCESS,
         "listener": ("port",),
         "abstract": ("name",),
-        "traffic": ("word",),
+        "traffic": ("word", "wait_ms"),
         "segment": _KEY,
         "message": _KEY,
         "posix_message": ("name",),
@@ -35,7 +35,7 @@ CANARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "listed_segment": _KEY,
         "locked_range": ("inode",),
         "partition": ("disk",),
-        "watched": ("volume",),
+        "watched": ("volume", "wait_ms"),
         # What the host knows of itself: reached where the program tells the same.
         "host_name": (),
         "group_path": ("group",),

@@ -21,7 +21,8 @@ class Untestable(Exception):
 class Place(Struct, frozen=True):
     """What is attacked: ``lease`` is the run's directory, ``token`` 8 hexadecimal digits in the names of all that
     belongs to the attack; ``host`` is where the host's files are inside ("" for under their own names), ``group`` the
-    name of the instances' cgroup. The limits are those of every instance."""
+    name of the instances' cgroup. The limits are those of every instance; ``patience`` is
+    how many times longer than on an ordinary host things take."""
 
     lease: Path
     token: str
@@ -34,6 +35,7 @@ class Place(Struct, frozen=True):
     memory_bytes: int = 0
     tasks: int = 0
     cpus: float = 0.0
+    patience: float = 1.0
 
     @property
     def folder(self) -> Path:
@@ -53,11 +55,12 @@ class Place(Struct, frozen=True):
 
 class Evidence(Struct, frozen=True):
     """What there is to judge an attempt by: what it was called with, what it said (decides nothing alone), what its
-    processes were seen to be (None: none was), the clocks of the host when it said so (seconds, by number), and the
-    processors that its cgroup used meanwhile."""
+    processes were seen to be (None: none was), the clocks of the host when it was seen to have said so (seconds, by
+    number) and for how long nobody had looked before, and the processors that its cgroup used meanwhile."""
 
     fills: Mapping[str, str]
     trace: Trace
     seen: Seen | None = None
     clocks: Mapping[int, float] = field(default_factory=dict)
     used_processors: float = 0.0
+    unseen_s: float = 0.0

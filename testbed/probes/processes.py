@@ -7,8 +7,11 @@ import re
 import resource
 import selectors
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from runtime.speed import scale
 from testbed.probes.build import PROGRAM
 from testbed.probes.place import Untestable
 
@@ -16,8 +19,9 @@ DESCRIPTOR = 9  # canary.c's CANARY_DESCRIPTOR
 FIRST_SIGNAL = 40  # of the real-time ones, of which the C library takes the first for itself
 NICE, SCORE, LIMIT = 7, 321, 4096
 _FORMER_LIMIT = 8192
+_LAST_SIGNAL = 64  # which no attempt sends: it is taken when none before it waits any more
 _AT = re.compile(r"at ([0-9]{1,20}) ([0-9]{1,20})\n")
-_START_S = 10.0
+_START_S, _SETTLE_S = 10.0, 5.0
 
 
 class CanaryProcess:
@@ -61,6 +65,19 @@ class CanaryProcess:
             return True
         self._said += more.decode(errors="replace")
         return bool(more)
+
+    def settle(self) -> None:
+        """Wait until it has told of all that was done to it before."""
+        assert self._process.stdout is not None
+        told, deadline_s = f"signal {_LAST_SIGNAL}\n", time.monotonic() + scale(_SETTLE_S)
+        before = self._said.count(told)
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, _LAST_SIGNAL)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while self._said.count(told) == before:
+                if not selector.select(max(0.0, deadline_s - time.monotonic())) or not self._read():
+                    return
 
     def has_said(self, line: str) -> bool:
         """Return whether it has printed a line."""

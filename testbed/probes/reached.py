@@ -163,7 +163,7 @@ def _became_capable(canaries: Canaries, evidence: Evidence, argument: str) -> st
     seen = evidence.seen
     if seen is None:
         return ""
-    became = any(real % 65536 != 0 and real != 0 and sets >> 0 & 1 for real, sets in seen.capabilities)
+    became = any(real not in {0, *seen.roots} and sets >> 0 & 1 for real, sets in seen.capabilities)
     return "an unprivileged user's process got its program's capability" if became else ""
 
 

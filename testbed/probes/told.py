@@ -59,7 +59,10 @@ def _told_segment(canaries: Canaries, evidence: Evidence, argument: str) -> str:
 
 def _told_clock(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     found, known = _NUMBER.match(evidence.trace.got), evidence.clocks.get(int(argument))
-    if found is None or known is None or abs(float(found[0]) - known) > _CLOCK_S:
+    if found is None or known is None:
+        return ""
+    early_s = known - float(found[0])
+    if not -_CLOCK_S <= early_s <= _CLOCK_S + evidence.unseen_s:
         return ""
     return "it told the time of the host's clock"
 

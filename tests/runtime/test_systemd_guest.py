@@ -31,6 +31,7 @@ from tests.runtime.check_guest import (
     outcomes_of,
 )
 from tests.runtime.systemd_checks import CHECKS
+from tests.testbed.ladder import walls
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import layer_name
 from vm_images.plans.container_host import ContainerHost
@@ -53,12 +54,17 @@ def layers(kernel: Path, directory: Path) -> Image:
     (checks / "benchmarks").mkdir()
     shutil.copy2(docker_registry.__file__, checks / "benchmarks")
     shutil.copy2(_CHECKOUT / "tasks.py", checks)
+    rungs = checks / Path(walls.__file__).relative_to(_CHECKOUT)
+    rungs.parent.mkdir(parents=True)
+    shutil.copy2(walls.__file__, rungs)
+    (probes,) = walls.make_probe_image(directory / "probes").layers
     unit = layer_of_unit(directory, "tests.runtime.systemd_checks", "dbus.socket user@1000.service", _MODULES)
     code = layer_of_code(directory, _list_packages())
     (directory / "modules").mkdir()
     for name in _MODULES:
         shutil.copy2(next(kernel.rglob(name)), directory / "modules")
-    return replace(image, layers=(*image.layers, unit, code, Layer("sha256:modules", directory / "modules")))
+    added = (unit, code, Layer("sha256:modules", directory / "modules"), replace(probes, diff_id="sha256:probes"))
+    return replace(image, layers=(*image.layers, *added))
 
 
 def _list_packages() -> tuple[Path, ...]:

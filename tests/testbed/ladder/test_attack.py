@@ -38,7 +38,7 @@ def test_a_container_of_ours_keeps_what_its_walls_are_to_keep(attacked: Attack) 
     blocked = {one.probe for one in outcomes.values() if one.verdict == "blocked"}
     untestable = {one.probe: one.words for one in outcomes.values() if one.verdict == "untestable"}
     assert blocked == {probe.name for probe in probes} - open_ - untestable.keys()
-    assert all(words.startswith(("this kernel has no /", "the host could not make")) for words in untestable.values())
+    assert all(words.startswith(("this kernel has no /", "the host ")) for words in untestable.values())
     (counted,) = count(tuple(outcomes.values()))
     assert counted.rung == "container" and sum(counted.verdicts.values()) == len(probes)
     assert counted.verdicts["leaked"] == 0

@@ -91,12 +91,14 @@ def find_expected(walls: Collection[str], probes: Sequence[Probe]) -> set[str]:
     return expected - BEHIND_CHROOT if "root" in walls else expected
 
 
-def find_impossible(outcomes: dict[str, Outcome]) -> set[str]:
-    """What this host's kernel does for nobody, whatever is missing: it has no such call, or real-time groups."""
+def find_impossible(outcomes: dict[str, Outcome], walls: Collection[str]) -> set[str]:
+    """What this host's kernel does for nobody without these walls: it has no such call, or real-time groups, or asks
+    for a capability (kernel.perf_event_paranoid of Debian's)."""
     none = {name for name, one in outcomes.items() if one.verdict == "untestable" or one.errno == "ENOSYS"}
     has_groups = any(Path("/sys/fs/cgroup").glob("*/cpu.rt_runtime_us"))
     paranoid = int(Path("/proc/sys/kernel/perf_event_paranoid").read_text())
-    return none | ({"resources-real-time"} if has_groups else set()) | ({"interfaces-perf"} if paranoid > 2 else set())
+    is_asked = paranoid > 2 and "capabilities" not in walls
+    return none | ({"resources-real-time"} if has_groups else set()) | ({"interfaces-perf"} if is_asked else set())
 
 
 def find_leaked(outcomes: dict[str, Outcome]) -> set[str]:

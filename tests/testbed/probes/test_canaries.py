@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +19,7 @@ from testbed.probes.canaries import SETTINGS, Canaries
 from testbed.probes.model import Probe
 from testbed.probes.objects import read_left
 from testbed.probes.place import Place, Untestable
+from testbed.probes.processes import FIRST_SIGNAL
 
 pytestmark = pytest.mark.root
 WRITE = Probe("settings-write", "kernel_settings", "Writes.", "It matters.", "masks", "setting", ("write", "{setting}"))
@@ -50,3 +54,18 @@ def test_without_a_setting_that_nobody_has_the_probe_says_so(place: Callable[[st
             fcntl.flock(undo.enter_context(setting.open()), fcntl.LOCK_EX)
         with Canaries(place("00000003")) as canaries, pytest.raises(Untestable, match="another run has changed it"):
             canaries.fill(WRITE, 0)
+
+
+def test_what_was_done_to_the_canary_is_known_before_it_is_judged(place: Callable[[str], Place]) -> None:
+    """However late it comes to its turn: it tells of signals in their order, and of the last one last."""
+    with Canaries(place("00000004")) as canaries:
+        pid = canaries.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        for number in range(FIRST_SIGNAL, FIRST_SIGNAL + 24):
+            os.kill(pid, number)
+        timer = threading.Timer(0.3, os.kill, (pid, signal.SIGCONT))
+        timer.start()
+        canaries.settle()
+        timer.join()
+        said = [number for number in range(1, 65) if canaries.process.has_said(f"signal {number}")]
+        assert said[-25:] == [*range(FIRST_SIGNAL, FIRST_SIGNAL + 24), 64]

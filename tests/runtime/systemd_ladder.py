@@ -1,0 +1,76 @@
+"""What is checked of the ladder on a host with systemd, where the whole tree is shared and there is cgroup v2 alone: an
+attack comes to what it comes to elsewhere, and leaves the host's mounts and cgroups as they were. See
+``systemd_checks``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.lease import lease
+from testbed.probes.read import read_probes
+from testbed.rungs.read import find_rung
+from tests.runtime.systemd_applications import on_a_host_unchanged
+from tests.testbed.ladder.walls import (
+    CONTAINER,
+    OPEN,
+    RUNG,
+    attacking,
+    choose_probes,
+    find_expected,
+    find_impossible,
+    find_leaked,
+)
+
+# The layer with the probes' program.
+PROBES = Path("/layers/probes")
+IMAGE = Image("testbed/probe", "sha256:0", ImageConfig(), (Layer("sha256:1", PROBES),))
+RUN = "ladder-checks"
+
+
+@on_a_host_unchanged
+def a_whole_container_leaks_nothing() -> None:
+    """With users that are mapped, too, which the layers' file system does."""
+    mapped = replace(RUNG, isolation=replace(CONTAINER, namespaces=(*CONTAINER.namespaces, "user")))
+    with lease(RUN), attacking(IMAGE, RUN) as attacked:
+        outcomes = attacked("rung", mapped, read_probes())
+    assert find_leaked(outcomes) == set(), find_leaked(outcomes)
+    wrong = {name for name in OPEN if outcomes[name].verdict == "blocked"} - {
+        one.name for one in read_probes() if one.wall == "user"
+    }
+    assert wrong == set(), wrong
+    said = {name: one.words for name, one in outcomes.items() if one.verdict == "untestable"}
+    assert all(words.startswith(("this kernel has no /", "the host ")) for words in said.values()), said
+
+
+@on_a_host_unchanged
+def without_three_walls_exactly_their_probes_leak() -> None:
+    """Among them the one that leaves its group, on a hierarchy that is the only one."""
+    walls = ("cgroup", "capabilities", "seccomp")
+    probes = choose_probes(walls)
+    with lease(RUN), attacking(IMAGE, RUN) as attacked:
+        outcomes = attacked("rung", RUNG, probes, without=walls)
+    expected = find_expected(walls, probes) - find_impossible(outcomes, walls)
+    assert find_leaked(outcomes) == expected, find_leaked(outcomes) ^ expected
+    assert "resources-leave-group" in expected
+
+
+@on_a_host_unchanged
+def one_address_of_the_hosts_is_held() -> None:
+    """By programs of the one hierarchy that there is, which systemd has, too."""
+    rung = find_rung("jail-2000")
+    probes = [one for one in read_probes() if one.kind == "network"]
+    with lease(RUN), attacking(IMAGE, RUN) as attacked:
+        whole, without = attacked("rung", rung, probes), attacked("rung", rung, probes, without=("address",))
+    assert {name for name, one in whole.items() if one.verdict == "leaked"} == set(), whole
+    leaked = {name for name, one in without.items() if one.verdict == "leaked"}
+    assert {"network-take-host-address", "network-take-loopback"} <= leaked, leaked
+
+
+CHECKS = (
+    a_whole_container_leaks_nothing,
+    without_three_walls_exactly_their_probes_leak,
+    one_address_of_the_hosts_is_held,
+)
