@@ -107,8 +107,8 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.probes": {"testbed.host", "testbed.rungs", "testbed.yamltree"},
     "testbed.ladder": {"testbed.bench", "testbed.probes", "testbed.rungs"}
     | {"testbed.host", "testbed.images", "testbed.interruption", "testbed.lab", "testbed.load", "testbed.measures"}
-    | {"testbed.neighbours", "testbed.platforms", "testbed.results", "testbed.run_folders", "testbed.sample"}
-    | {"testbed.scenario", "testbed.services"},
+    | {"testbed.neighbours", "testbed.platforms", "testbed.qemu", "testbed.results", "testbed.run_folders"}
+    | {"testbed.sample", "testbed.scenario", "testbed.services"},
     "testbed.levels": {"testbed.results"},
     "testbed.progress": set(),
     "testbed.published": {"testbed.scenario", "testbed.yamltree"},
@@ -198,11 +198,15 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.host",
         "testbed.images",
         "testbed.interruption",
+        "testbed.ladder",
         "testbed.load",
         "testbed.measures",
+        "testbed.platforms",
+        "testbed.probes",
         "testbed.qemu",
         "testbed.request",
         "testbed.results",
+        "testbed.rungs",
         "testbed.sampler",
         "testbed.scenario",
     },

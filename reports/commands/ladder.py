@@ -22,6 +22,7 @@ PAGE = "ladder.html"
         "platforms": "comma-separated, beside the rungs: crun, podman, vm, peers... attacked and priced as they are",
         "quick": "fewer trials: orders of magnitude only",
         "seed": "decides the order of trials",
+        "machine": "where to run it: native (this host) or reference (deterministic, in instruction time; quick)",
         "from": "run nothing: show this run of the ladder again (its folder, or its id in results/)",
         "html": f"also write the page to this file (without one: it is {PAGE} in the run's folder)",
         "json": "print the record as JSON on standard output",
@@ -37,6 +38,7 @@ def ladder(
     platforms: str = "",
     quick: bool = False,
     seed: str = "1",
+    machine: str = "native",
     from_: str = "",
     html: str | None = None,
     json: bool = False,
@@ -50,7 +52,8 @@ def ladder(
     from reports.ladder.view import make_view
     from testbed.ladder.model import FILE
     from testbed.ladder.store import find_ladder, read_ladder
-    from testbed.ladder.study import Wishes, choose_exit_code, run_ladder
+    from testbed.ladder.study import Wishes, choose_exit_code
+    from testbed.machine.choice import choose_ladder
     from testbed.probes.read import read_probes
     from testbed.results import replace_file
     from testbed.rungs.read import read_history
@@ -69,7 +72,7 @@ def ladder(
             base, ROOT / "scenarios", split_words(rungs), split_words(platforms), quick, number, wait, share
         )
         with show_progress() as progress:
-            finished = run_ladder(wishes, history, progress)
+            finished = choose_ladder(machine)(wishes, history, progress)
         path, record, code = finished.path, finished.ladder, finished.exit_code
     view = make_view(record, history, read_probes())
     page = render_page(view).encode(errors="replace")

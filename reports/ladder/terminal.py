@@ -34,6 +34,8 @@ def print_ladder(view: View) -> None:
         console.print(
             "What each costs (medians; in brackets 95 % intervals or, of few trials, the range):", style="bold"
         )
+        if view.counts_instructions:
+            console.print(f"  {wording.INSTRUCTION_TIME}", markup=False)
         console.print(_table_of_costs(view))
         for metric in _priced(view):
             console.print(f"  {QUANTITIES[metric].title}: {EXPLAINED[metric]}", style="dim", markup=False)

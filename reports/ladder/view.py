@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from reports.figures.marks import Look
 from reports.quantities import Quantity
 from reports.theme import HUES, MARKERS
-from testbed.ladder.model import Cost, Ladder, Pressure, StepCost
+from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Pressure, StepCost
 from testbed.probes.model import VERDICTS, Outcome, Probe
 from testbed.rungs.model import CLASSES, History, Rung
 from testbed.statistics import Estimate, estimate_median_of_series
@@ -68,6 +68,11 @@ class View(Struct, frozen=True):
     subjects: tuple[Subject, ...]
     outcomes: Mapping[tuple[str, str], Outcome]
     costs: Mapping[tuple[str, str], Estimate]
+
+    @property
+    def counts_instructions(self) -> bool:
+        """Whether its times are the reference machine's."""
+        return any(one.clock == INSTRUCTIONS for one in self.ladder.costs)
 
     @property
     def kinds(self) -> tuple[str, ...]:

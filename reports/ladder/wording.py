@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from reports.ladder.view import QUANTITIES, Subject, Tally, View
 from testbed.probes.model import Outcome
 
+INSTRUCTION_TIME = "All times are instruction time: one instruction a nanosecond, on an emulated processor."
 # How features and classes are headed, and what a reader who has never heard of them is told.
 FEATURES: Mapping[str, str] = {
     "processes": "other processes",
@@ -108,9 +109,10 @@ def _price_sentence(view: View) -> str:
     if not priced:
         return ""
     (least, least_s), (most, most_s) = (choose(priced, key=lambda pair: pair[1]) for choose in (min, max))
+    clock = ", in instruction time" if view.counts_instructions else ""
     if least == most:
-        return f"To start {least} takes {quantity.show(least_s)}."
-    return f"A start takes from {quantity.show(least_s)} ({least}) to {quantity.show(most_s)} ({most})."
+        return f"To start {least} takes {quantity.show(least_s)}{clock}."
+    return f"A start takes from {quantity.show(least_s)} ({least}) to {quantity.show(most_s)} ({most}){clock}."
 
 
 def describe_finding(view: View, outcome: Outcome) -> str:

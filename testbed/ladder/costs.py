@@ -21,6 +21,7 @@ from runtime.plan.steps import Exec, Plan
 from testbed.ladder.closed_loop import count_answers
 from testbed.ladder.gauge import Gauge, make_instance
 from testbed.ladder.image import PROGRAM
+from testbed.ladder.model import HOST
 from testbed.ladder.parts import NAMESPACES, describe_step, find_part
 from testbed.measures.application import Application, ready_timeout_s
 from testbed.measures.context import Surroundings
@@ -58,11 +59,20 @@ QUICK = Effort(trials=3, loads=1, ramps=1, calls=50_000, forks=30, load_s=0.5, m
 # A kernel boots for each start.
 VIRTUAL = Effort(trials=3, loads=1, ramps=0, calls=50_000, forks=30)
 QUICK_VIRTUAL = Effort(trials=1, loads=0, ramps=0, calls=20_000, forks=20)
+# A start takes ten seconds, and clickme up to three minutes until it answers: a range of two, and no requests.
+EMULATED = Effort(trials=2, loads=0, ramps=0, calls=20_000, forks=20)
+# Nothing varies where instructions are counted, and each of them takes long.
+COUNTED = Effort(trials=2, loads=0, ramps=1, calls=5_000, forks=20, most_copies=8, copies_s=0.8, rounds=3)
+COUNTED_VIRTUAL = Effort(trials=1, loads=0, ramps=0, calls=5_000, forks=20, rounds=3)
 
 
-def choose_effort(virtual: bool, quick: bool) -> Effort:
+def choose_effort(platform: Platform, quick: bool, clock: str = HOST) -> Effort:
     """Return how much is done on a platform."""
-    return (QUICK_VIRTUAL if quick else VIRTUAL) if virtual else (QUICK if quick else FULL)
+    if clock != HOST:
+        return COUNTED_VIRTUAL if platform.virtual else COUNTED
+    if platform.virtual and not quick:
+        return EMULATED if platform.emulated else VIRTUAL
+    return QUICK_VIRTUAL if platform.virtual else QUICK if quick else FULL
 
 
 class Step(Struct, frozen=True):

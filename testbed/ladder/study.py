@@ -40,6 +40,7 @@ from testbed.platforms import registry
 from testbed.platforms.protocol import Platform
 from testbed.probes.image import REFERENCE as PROBE
 from testbed.probes.image import ensure_probe_image
+from testbed.qemu.accelerator import AUTO
 from testbed.results import check_base
 from testbed.rungs.model import History
 from testbed.scenario.model import Scenario, Settings, load
@@ -119,12 +120,15 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
         scratch = undo.enter_context(lease(run_id))
         images = build_images(scenario, progress, programs=PROGRAMS)
-        gauge, probe, neighbour = (images[name] for name in PROGRAMS)
         lab = Lab()
-        here, refused = _prepare(undo, targets, run_id, scratch, lab, scenario, images, progress, bool(wishes.rungs))
+        accelerator = AUTO if wishes.clock == HOST else "kvm"
+        here, refused = _prepare(
+            undo, targets, run_id, scratch, lab, scenario, images, progress, bool(wishes.rungs), accelerator
+        )
         folder = _make_folder(wishes.out / run_id)
         progress(f"run folder: {folder.path}")
-        record = _begin_record(folder.path, run_id, [one for one in targets if one.name in here], wishes.clock)
+        targets = tuple(one for one in targets if one.name in here)
+        record = _begin_record(folder.path, run_id, targets, wishes.clock)
         record.missing += [*missing, *refused]
         record.labels = {name: one.label for name, one in here.items()}
         record.emulated = [name for name, one in here.items() if one.emulated]
@@ -136,19 +140,24 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
         )
-        ground = Ground(run_id, scratch, lab, probe, progress)
-        attack_all([one for one in targets if one.name in here], here, ground, record)
-        efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
-        pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
+        attack_all(targets, here, Ground(run_id, scratch, lab, images[PROBE], progress), record)
+        efforts = {name: costs.choose_effort(one, wishes.quick, wishes.clock) for name, one in here.items()}
+        pricing = Pricing(surroundings, images[GAUGE], here, efforts, record, progress)
         pricing.run(wishes.seed)
-        pricing.price_namespaces((costs.QUICK if wishes.quick else costs.FULL).rounds)
+        pricing.price_namespaces(min(one.rounds for one in efforts.values()))
         chosen = QUICK_ATTACKS if wishes.quick else tuple(ATTACKS)
-        for name, platform in here.items():
-            # A machine is another start for each, of which an emulated one takes too long.
-            if not (platform.virtual and (wishes.quick or platform.emulated)):
-                _press(name, platform, lab, (probe, neighbour), scratch, chosen, record, progress)
+        for name in find_pressed(here, wishes):
+            _press(name, here[name], lab, (images[PROBE], images[NEIGHBOUR]), scratch, chosen, record, progress)
         ladder = record.save()
     return Finished(folder.path, ladder, choose_exit_code(ladder))
+
+
+def find_pressed(here: Mapping[str, Platform], wishes: Wishes) -> list[str]:
+    """Return who is put under pressure: a machine is another start for each attack, of which an emulated one takes too
+    long."""
+    if wishes.clock != HOST:
+        return []
+    return [name for name, one in here.items() if not (one.virtual and (wishes.quick or one.emulated))]
 
 
 def _press(
@@ -188,6 +197,7 @@ def _prepare(
     images: Mapping[str, Image],
     progress: Progress,
     is_asked: bool,
+    accelerator: str,
 ) -> tuple[dict[str, Platform], list[Missing]]:
     """Return the platform of each target by the target's name, prepared, and what the host lacks for the others.
 
@@ -196,7 +206,7 @@ def _prepare(
     here, refused = dict[str, Platform](), list[Missing]()
     for target in targets:
         try:
-            platform = registry.create(target.platform, run_id, scratch, lab)
+            platform = registry.create(target.platform, run_id, scratch, lab, accelerator)
             undo.callback(platform.close)
             progress(f"preparing {target.name}")
             platform.prepare(scenario, images)

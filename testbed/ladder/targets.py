@@ -29,9 +29,7 @@ def choose_targets(
     Without names these are all rungs that run. Raises UsageError for a name that is none, or is only told of, and
     PrerequisiteError for one that was asked for by name and cannot be had.
     """
-    _check_rungs(history, rungs)
-    wanted = [one for one in history.rungs if one.runs and (one.name in rungs or not rungs)]
-    targets = [Target(one.name, one.platform or one.name, one) for one in wanted]
+    targets = [Target(one.name, one.platform or one.name, one) for one in find_runnable(history, rungs)]
     beside = registry.check_names(registry.expand(platforms, tell)) if platforms else ()
     stands_for = {one.platform for one in targets}
     targets += [Target(name, name) for name in beside if name not in stands_for]
@@ -47,8 +45,9 @@ def choose_targets(
     return here, missing
 
 
-def _check_rungs(history: History, rungs: Sequence[str]) -> None:
-    """Raise UsageError for a name that is no rung, is only told of, or stands twice."""
+def find_runnable(history: History, rungs: Sequence[str]) -> tuple[Rung, ...]:
+    """Return the rungs of these names, or all that run, by year. Raises UsageError for a name that is no rung, is only
+    told of, or stands twice."""
     by_name = {one.name: one for one in history.rungs}
     known = ", ".join(one.name for one in history.rungs if one.runs)
     for name in rungs:
@@ -58,3 +57,4 @@ def _check_rungs(history: History, rungs: Sequence[str]) -> None:
             raise UsageError(f"--rungs {name}: it is told of, and nothing of it runs", f"those that run: {known}")
     if len(set(rungs)) < len(rungs):
         raise UsageError("--rungs: a rung is named twice", "name each once")
+    return tuple(one for one in history.rungs if one.runs and (one.name in rungs or not rungs))

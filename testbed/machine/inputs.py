@@ -29,6 +29,7 @@ from testbed.images import image_name
 from testbed.load.build import GENERATOR
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
+from testbed.probes.build import PROGRAM as PROBES
 from testbed.qemu.variants import VARIANTS, Variant
 from testbed.sampler.build import SAMPLER
 from vm_images.cloud import ensure_cloud
@@ -140,7 +141,7 @@ def require_platforms(names: Iterable[str]) -> None:
 def ensure_machine_image(store: Store, progress: Callable[[str], None]) -> Image:
     """Build the machine's image, with the programs of this checkout that measure, unless the store has it; errors as
     ``vm_images.reference.ensure_reference_image``."""
-    return ensure_reference_image(store, (GENERATOR.build(), SAMPLER.build()), progress)
+    return ensure_reference_image(store, (GENERATOR.build(), SAMPLER.build(), PROBES.build()), progress)
 
 
 @contextmanager

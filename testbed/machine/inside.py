@@ -23,11 +23,14 @@ from runtime import libc
 from runtime.errors import PrerequisiteError, TestbedError
 from testbed.bench import bench
 from testbed.interruption import raise_on_signals
+from testbed.ladder.model import INSTRUCTIONS
+from testbed.ladder.study import Wishes, run_ladder
 from testbed.machine import job as jobs
 from testbed.machine.emulator import RESULTS_BYTES
 from testbed.machine.handover import pack
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.request import Options
+from testbed.rungs.read import read_history
 from vm_images.reference import RESULTS
 
 # How often it says that it is alive, in seconds of its own time.
@@ -68,6 +71,18 @@ def _options(job: jobs.Job) -> Options:
     )
 
 
+def _perform(job: jobs.Job) -> tuple[Path, int]:
+    """Do what is to be done; return the run's folder and its exit code."""
+    if job.rungs:
+        wishes = Wishes(
+            jobs.RESULTS_FOLDER, jobs.SCENARIOS, job.rungs, quick=job.quick, seed=job.seed, clock=INSTRUCTIONS
+        )
+        climbed = run_ladder(wishes, read_history(), _say)
+        return climbed.path, climbed.exit_code
+    finished = bench(_options(job), _say)
+    return finished.path, finished.exit_code
+
+
 def _give_devices() -> None:
     """Give the devices of virtual machines to those who may use them, as udev does. Raises PrerequisiteError when the
     processor that is emulated has no virtualisation."""
@@ -89,8 +104,8 @@ def _experiment() -> None:
         _give_devices()
         job = msgspec.json.decode(jobs.JOB.read_bytes(), type=jobs.Job)
         with raise_on_signals():
-            finished = bench(_options(job), _say)
-        run, outcome = finished.path, jobs.Outcome(finished.path.name, finished.exit_code)
+            path, code = _perform(job)
+        run, outcome = path, jobs.Outcome(path.name, code)
     except Exception as error:
         if not isinstance(error, TestbedError):
             traceback.print_exc()

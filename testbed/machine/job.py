@@ -21,7 +21,8 @@ PROGRESS, TIME = "testbed: progress: ", "testbed: time: "
 
 class Job(Struct, frozen=True):
     """One experiment, as ``testbed.request.Options`` has it; ``scenario`` is a folder of SCENARIOS, ``guest_kernel``
-    says whether guests have the kernel at GUEST_KERNEL, ``cap`` or ``steps`` end a density ramp."""
+    says whether guests have the kernel at GUEST_KERNEL, ``cap`` or ``steps`` end a density ramp. With ``rungs`` it is a
+    run of the ladder over these."""
 
     scenario: str
     platforms: tuple[str, ...]
@@ -35,6 +36,7 @@ class Job(Struct, frozen=True):
     emulator_cpus: float = 0.0
     guest_kernel: bool = False
     packed: Asked = Asked()
+    rungs: tuple[str, ...] = ()
 
 
 class Outcome(Struct, frozen=True):

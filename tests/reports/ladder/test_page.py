@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from reports import theme
 from reports.ladder.page import render_page
 from reports.ladder.view import make_view
-from testbed.ladder.model import Cost, Ladder, Missing, Snippet
+from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Missing, Snippet
 from testbed.probes.model import Outcome
 from tests.reports.ladder.records import HISTORY, PROBES, make_ladder
 
@@ -51,6 +51,16 @@ def test_cells_lead_to_probes_and_sources(page: str) -> None:
     assert 'href="#source-1"' in page and "SANE, 2000" in page
     assert "a cgroup filter stands for it" in page and "EPERM" in page
     assert "It needs root" in page and "no Xen here" in page and "Told, not run." in page
+
+
+def test_instruction_time_is_never_called_seconds_alone(page: str) -> None:
+    said = "All times are instruction time"
+    ladder = make_ladder()
+    counted = render(replace(ladder, costs=tuple(replace(one, clock=INSTRUCTIONS) for one in ladder.costs)))
+    assert said not in page and "all are timed by one clock, the host's." in page
+    assert counted.count(said) == 2 and "all are timed by one clock, the reference machine's." in counted
+    header = counted[counted.index("<header>") : counted.index("</header>")]
+    assert ", in instruction time." in header
 
 
 def test_costs_have_intervals_and_an_emulated_machine_says_so(page: str) -> None:

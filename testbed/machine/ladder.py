@@ -1,0 +1,115 @@
+"""A run of the ladder in the reference machine: both histories on one axis, that of instruction time."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runtime.errors import PrerequisiteError, UsageError, WorkloadError
+from runtime.lease import lease
+from testbed.bench import make_run_id
+from testbed.host.turn import take_turn
+from testbed.images import build_images
+from testbed.interruption import Undo
+from testbed.ladder.model import Ladder, Missing
+from testbed.ladder.store import read_ladder, write_ladder
+from testbed.ladder.study import NAME, PROGRAMS, SCENARIO, Finished, Wishes, choose_exit_code
+from testbed.ladder.targets import find_runnable
+from testbed.machine.emulation import emulate, read_tail
+from testbed.machine.handover import unpack
+from testbed.machine.inputs import NOT_INSIDE, inputs, read_qemu_version, require_room
+from testbed.machine.job import Job
+from testbed.platforms.hypervisors import HYPERVISORS
+from testbed.results import check_base
+from testbed.rungs.model import History, Rung
+from testbed.scenario.model import load
+
+_CONSOLE = "machine.log"
+_WHY = "the reference machine has not what it needs: a program, a daemon, or a hypervisor under it"
+
+
+def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]) -> Finished:
+    """Run the ladder in the reference machine; parameters, result and errors are ``testbed.ladder.study.run_ladder``'s.
+
+    It is a quick run there: nothing varies. Raises UsageError also for platforms beside the rungs, PrerequisiteError
+    for a rung that the machine has not and without room for it, and WorkloadError with its console's last lines when it
+    does not power off by itself.
+    """
+    if wishes.platforms:
+        raise UsageError("--platforms: in the reference machine the ladder has its rungs only", "leave it out")
+    rungs, missing = choose_rungs(find_runnable(history, wishes.rungs), bool(wishes.rungs))
+    for one in missing:
+        progress(f"without {one.rung}: {one.why}")
+    require_room()
+    check_base(wishes.out)
+    run_id = make_run_id(NAME)
+    scenario = load(SCENARIO, wishes.scenarios)
+    with Undo() as undo:
+        undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
+        scratch = undo.enter_context(lease(run_id))
+        images = build_images(scenario, progress, programs=PROGRAMS)
+        job = describe_job(rungs, wishes.seed)
+        made = undo.enter_context(inputs(job, scenario.folder, images, run_id, progress))
+        progress(f"reference machine: {made.digest[:16]}; its time comes first in each line")
+        emulated = emulate(made, run_id, scratch / "console", scratch / "results", progress)
+        inside = hand_over(scratch)
+        where = f"the reference machine {made.digest[:16]}, {read_qemu_version(made.emulator)}"
+        ladder = replace(
+            inside,
+            id=run_id,
+            host={"machine": where, **inside.host},
+            missing=(*missing, *inside.missing),
+            took_s=round(emulated.real_s, 3),
+        )
+        folder = wishes.out / run_id
+        shutil.copytree(scratch / "taken" / "run" / "logs", folder / "logs")
+        shutil.copyfile(scratch / "console", folder / "logs" / _CONSOLE)
+        write_ladder(folder, ladder)
+        progress(f"run folder: {folder}")
+        return Finished(folder, ladder, choose_exit_code(ladder))
+
+
+def choose_rungs(rungs: Sequence[Rung], is_asked: bool) -> tuple[tuple[Rung, ...], tuple[Missing, ...]]:
+    """Return which of the rungs the machine has, and which not. Raises PrerequisiteError for one of those that was
+    asked for by name."""
+    others = [one for one in rungs if find_platform(one) in {*NOT_INSIDE, *HYPERVISORS}]
+    if others and is_asked:
+        raise PrerequisiteError(f"{others[0].name} cannot be run there: {_WHY}", "leave it out, or run it on this host")
+    return tuple(one for one in rungs if one not in others), tuple(Missing(one.name, _WHY) for one in others)
+
+
+def find_platform(rung: Rung) -> str:
+    """Return the platform that stands for a rung."""
+    return rung.platform or rung.name
+
+
+def describe_job(rungs: Sequence[Rung], seed: int) -> Job:
+    """Return what the machine is to do."""
+    return Job(
+        scenario=SCENARIO,
+        platforms=tuple(dict.fromkeys(map(find_platform, rungs))),
+        measures=(),
+        trials=None,
+        quick=True,
+        seed=seed,
+        cap=None,
+        rungs=tuple(one.name for one in rungs),
+    )
+
+
+def hand_over(scratch: Path) -> Ladder:
+    """Return the record that the machine handed over, with its folder unpacked below ``scratch``.
+
+    Raises what ended its run, if that did not end well, and WorkloadError when it handed over nothing.
+    """
+    with (scratch / "results").open("rb") as source:
+        outcome = unpack(source, scratch / "taken")
+    if outcome is None:
+        said = read_tail(scratch / "console")
+        raise WorkloadError("the reference machine powered off without results", f"its console's last lines:\n{said}")
+    if (error := outcome.error()) is not None:
+        raise error
+    return read_ladder(scratch / "taken" / "run")
