@@ -45,7 +45,7 @@ class Effort(Struct, frozen=True):
 
     trials: int = 7
     loads: int = 2
-    ramps: int = 2
+    ramps: int = 1
     calls: int = 200_000
     forks: int = 100
     load_s: float = 0.7
