@@ -232,7 +232,8 @@ static int run(int count, char **given) {
   struct runner runner = {given[0], parse_ms(given[1]), parse_ms(given[2]), parse_ms(given[3])};
   own_token = runner.token;
   (void)alarm(MOST_LIFE_S);
-  (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); // where it is not its instance's init: who has ended counts as a process until it is reaped
+  // Where it is not its instance's init: who has ended counts as a process until it is reaped.
+  (void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   for (int at = 4; at < count;) {
     bool is_alone = strcmp(given[at++], "--alone") == 0;
     char *words[MOST_WORDS + 4] = {0};

@@ -129,13 +129,24 @@ static int send_forged(char **words, char *got) {
   return raw < 0 || sendto(raw, packet, size, 0, (struct sockaddr *)&to, sizeof to) < 0 ? -1 : 0;
 }
 
+static bool is_running(int any, const char *name) {
+  struct ifreq asked = {0};
+  (void)strncpy(asked.ifr_name, name, sizeof asked.ifr_name - 1);
+  return ioctl(any, SIOCGIFFLAGS, &asked) == 0 && asked.ifr_flags & IFF_RUNNING;
+}
+
+// The interface that a container of ours has, or else one with a carrier: the kernel drops what is sent without, such as from a bridge
+// without ports. The loopback interface always has.
 static unsigned find_interface(void) {
   struct if_nameindex *all = if_nameindex();
-  unsigned found = 0;
+  int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  unsigned found = 0, loopback = 0;
   for (struct if_nameindex *one = all; one && one->if_index; one++)
-    if (strcmp(one->if_name, "eth0") == 0 || (!found && strcmp(one->if_name, "lo") != 0)) found = one->if_index;
+    if (strcmp(one->if_name, "lo") == 0) loopback = one->if_index;
+    else if (strcmp(one->if_name, "eth0") == 0 || (!found && is_running(any, one->if_name))) found = one->if_index;
   if (all) if_freenameindex(all);
-  return found;
+  if (any >= 0) (void)close(any);
+  return found ? found : loopback;
 }
 
 // TEXT: a frame to all, from an Ethernet address that is not ours.

@@ -39,6 +39,7 @@ def test_without_a_wall_exactly_its_probes_leak(walls: tuple[str, ...], attacked
     expected = find_expected(walls, probes)
     assert find_leaked(outcomes) == expected - find_impossible(outcomes, walls)
     assert expected, "the wall has probes"
+    assert {name for name in OPEN & outcomes.keys() if outcomes[name].verdict == "blocked"} == set()
 
 
 def test_a_root_that_is_only_changed_to_keeps_the_hosts_files_until_it_is_the_hosts(attacked: Attack) -> None:
