@@ -322,7 +322,8 @@ def new(context: Context, name: str) -> int:
 
 _C_FILES = (
     "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " testbed/ladder/program/*.c testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch] testbed/sampler/*.c"
+    " testbed/ladder/program/*.c testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch]"
+    " testbed/probes/program/*.[ch] testbed/sampler/*.c"
     " benchmarks/reference/*.[ch] tests/runtime/builder/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
 )
 LINT = (
@@ -337,6 +338,7 @@ LINT = (
     "python -m testbed.load.build --analyze",
     "python -m testbed.neighbours.build --analyze",
     "python -m testbed.ladder.build --analyze",
+    "python -m testbed.probes.build --analyze",
 )
 
 # Checks are independent of each other, and mypy takes as long as all the others.

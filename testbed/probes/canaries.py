@@ -48,7 +48,7 @@ SETTINGS = tuple(
 )
 _NO_VOLUME = "no directory of the host's is shared with an instance of this platform"
 _SECTOR = 512
-_WAIT_MS = 600
+_WAIT_MS = 1200
 _HANDLE_BYTES = 128
 _LOCK_BYTES = 17
 _OFD_SETLK = 37

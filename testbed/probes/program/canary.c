@@ -33,7 +33,7 @@ static int hold_on_descriptor(void) {
 int be_canary(const char *secret) {
   (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   if (strlen(secret) >= SECRET_BYTES) return 2;
-  (void)strcpy(secret_text, secret);
+  memcpy(secret_text, secret, strlen(secret) + 1);
   sigset_t all;
   (void)sigfillset(&all);
   (void)sigprocmask(SIG_BLOCK, &all, NULL);

@@ -26,8 +26,9 @@ static int read_file(char **words, char *got) { return keep_file(open(words[0], 
 // PATH WORD: the line of a file that has a word in it.
 static int read_line(char **words, char *got) {
   int file = open(words[0], O_RDONLY | O_NONBLOCK);
+  if (file < 0) return -1;
   char *text = malloc(MOST_READ);
-  if (file < 0 || !text) return -1;
+  if (!text) return -1;
   size_t size = 0;
   for (ssize_t more; size < MOST_READ && (more = read(file, text + size, MOST_READ - size)) > 0;) size += (size_t)more;
   int result = keep_line(got, text, size, words[1]);

@@ -142,7 +142,8 @@ static void print_end(const char *name, const struct result *result) {
   char got[GOT_BYTES] = "-", number[16];
   for (unsigned i = 0; i + 1 < sizeof got && result->got[i]; i++) {
     char one = result->got[i];
-    got[i] = one > ' ' && one < 127 ? one : '_';
+    if (one <= ' ' || one >= 127) one = '_';
+    got[i] = one;
     got[i + 1] = '\0';
   }
   const char *error = result->error ? strerrorname_np(result->error) : "-";
