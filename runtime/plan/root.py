@@ -27,7 +27,8 @@ from runtime.plan.steps import (
     Unshare,
     Write,
 )
-from runtime.unionfs.overlay import WritableLayer, effective, mount_steps, volatile_steps
+from runtime.unionfs.depth import effective
+from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 
 # What makes a root out of layers, as manifests name it: the launcher performs no other driver of unions.
 DRIVER = "overlay"

@@ -18,6 +18,7 @@ from msgspec import Struct, field
 
 from runtime.config.types import Mount
 from runtime.errors import TestbedError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Process, Resources, Spec
 from testbed.interruption import defer_signals
@@ -160,7 +161,7 @@ def _make_instance(
     mounts: tuple[Mount, ...] = (),
 ) -> Instance:
     process = Process(args=(PROGRAM, *args))
-    layers = tuple(str(layer.path) for layer in image.layers)
+    layers = directories(image.layers)
     spec = Spec(process, layers, hostname, LIMITS, lab.link(application, 0), mounts=mounts)
     return Instance(name, application, {SERVICE: spec}, folder / f"{name}.log")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from runtime.errors import WorkloadError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.spec import Link, Resources, Spec
@@ -30,7 +31,7 @@ RESOURCES = Resources(memory_bytes=128 << 20, cpus=1.0, pids=64)
 def make_instance(label: str, application: int, image: Image, link: Link, log: Path) -> Instance:
     """Return what to start for a gauge."""
     process = image_process(image, command=(str(link.address.ip), str(PORT), str(_LIFE_S)), environment={})
-    layers = tuple(str(layer.path) for layer in image.layers)
+    layers = directories(image.layers)
     return Instance(label, application, {SERVICE: Spec(process, layers, SERVICE, resources=RESOURCES, link=link)}, log)
 
 

@@ -21,6 +21,7 @@ from runtime import atomic
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.files import read_bounded
 from runtime.home import SEAL, store_root
+from runtime.images.merging import link_merged
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, require_space
@@ -208,6 +209,7 @@ def _lay_out(tree: Path, store: Store, job: Job, scenario: Path, images: list[Im
     inside.mkdir(parents=True)
     (inside / SEAL).touch()
     store.copy_index(images, inside / "images", LAYERS)
+    link_merged(images, inside / "images", LAYERS)
     guest = store_root() / "guest"
     for path in sorted(paths):
         target = inside / "guest" / path.relative_to(guest)

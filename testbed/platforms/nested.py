@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from runtime.description import to_json
 from runtime.errors import UsageError
+from runtime.images.merging import mountable
 from runtime.images.model import Image
 from runtime.images.store import open_store
 from runtime.spec import Resources, Spec
@@ -58,7 +59,9 @@ class _LayerDisk(Disks):
         given = tuple(images)
         host = ensure_host_image(open_store(), print_progress)
         disk = ensure_layer_disk(self._shared, (host, *given))
-        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in image.layers}
+        places = {
+            str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in mountable(image.layers)
+        }
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)
         self._built.append(disk)
 

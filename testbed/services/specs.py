@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from runtime.config.types import Mount
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Link, Spec
 from testbed.scenario.model import Scenario
@@ -35,7 +36,7 @@ def make_specs(
         made.append(
             Spec(
                 make_process(service, image),
-                tuple(str(layer.path) for layer in image.layers),
+                directories(image.layers),
                 service.hostname or service.name,
                 resources=service.resources,
                 link=link,
