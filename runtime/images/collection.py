@@ -125,7 +125,7 @@ class _Collection:
         used = mounted(unneeded) if unneeded else set()
         for name in sorted(unneeded - used):
             self.removed_merged += 1
-            self._remove_recorded(folder / name)
+            self._remove_recorded(folder / name, linked=True)
         return used
 
     def _needed_merged(self) -> set[str]:
@@ -138,13 +138,13 @@ class _Collection:
         self.removed_layers += 1
         self._remove_recorded(path)
 
-    def _remove_recorded(self, path: Path) -> None:
+    def _remove_recorded(self, path: Path, linked: bool = False) -> None:
         if not self.dry_run:
             record_path(path).unlink(missing_ok=True)  # first: without it, the layer is not there
-        self._remove_tree(path)
+        self._remove_tree(path, linked)
 
-    def _remove_tree(self, path: Path) -> None:
-        self.freed += disk_bytes(path)
+    def _remove_tree(self, path: Path, linked: bool = False) -> None:
+        self.freed += disk_bytes(path, linked)
         if not self.dry_run:
             away = self.store.layout.tmp / f"{PARTIAL}{path.name}-{os.getpid()}"
             os.rename(path, away)
@@ -196,9 +196,14 @@ def _reachable(store: Store) -> tuple[set[str], set[str]]:
     return blobs, layers
 
 
-def disk_bytes(tree: Path) -> int:
-    """Return how much of the disk a directory and all below it takes; a file is divided by the names that it has."""
-    total = tree.lstat().st_blocks
+def disk_bytes(tree: Path, linked: bool = False) -> int:
+    """Return how much of the disk a directory and all below it takes, a file with several names once; of one that is
+    made of links, without the files that have names elsewhere."""
+    blocks = {status.st_ino: status.st_blocks for status in (tree.lstat(), *_statuses(tree, linked))}
+    return 512 * sum(blocks.values())
+
+
+def _statuses(tree: Path, linked: bool) -> Iterator[os.stat_result]:
     for _, status in layer_format.walk(tree):
-        total += status.st_blocks if stat.S_ISDIR(status.st_mode) else status.st_blocks // status.st_nlink
-    return 512 * total
+        if not linked or stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
+            yield status

@@ -15,7 +15,7 @@ import pytest
 
 from runtime.errors import PrerequisiteError
 from runtime.images import merging
-from runtime.images.collection import collect
+from runtime.images.collection import collect, disk_bytes
 from runtime.images.difference import differences
 from runtime.images.layers import settle
 from runtime.images.merging import directories, link_merged, mountable
@@ -183,6 +183,18 @@ def test_a_collection_keeps_what_an_image_or_a_mount_has_and_nothing_else(deep: 
     finally:
         mount_api.unmount(str(target))
     assert gathered(deep) == 1 and os.listdir(deep.root / "merged") == [] and problems(deep) == []
+
+
+def test_what_is_freed_is_what_the_disk_gets_back(deep: Store) -> None:
+    image = deep.get("deep")
+    layers = sum(disk_bytes(layer.path) for layer in image.layers)
+    merged = mountable(image.layers)[0].path
+    folders = sum(path.lstat().st_blocks for path in (merged, *merged.rglob("*")) if path.is_dir())
+    deep.untag("deep")
+    planned = collect(deep, print, dry_run=True, runs=deep.root / "runs")
+    assert planned == collect(deep, print, runs=deep.root / "runs") and (planned.layers, planned.merged) == (COUNT, 1)
+    documents = planned.freed_bytes - layers - 512 * folders
+    assert 0 < documents < 1 << 20
 
 
 @pytest.mark.parametrize("damage", ["changed", "added", "removed", "mode"])
