@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -206,10 +206,10 @@ def check_options(
     options: Options,
     progress: Progress,
     rivals: Callable[[Sequence[str]], Sequence[str]] = lambda names: (),
-    absent: Collection[str] | None = None,
+    absent: Mapping[str, str] | None = None,
 ) -> Request:
     """Return what the options ask for; ``rivals`` names the platforms of another revision, given this one's. ``absent``
-    are those that the reference machine lacks, for a run there.
+    are those that the reference machine lacks, for a run there, with the reasons.
 
     Raises UsageError for what nobody can do, and PrerequisiteError without root or a place for run folders: before
     images are built for minutes.
@@ -239,6 +239,7 @@ def check_options(
         if name in VARIANTS and VARIANTS[name].guest_per == "application":
             require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
+    registry.require_countable(names, wanted)
     if not settings.ready.path and set(wanted) - {"start"}:
         where = f"{settings.ready.service}:{settings.ready.port}"
         raise UsageError(

@@ -200,11 +200,13 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.interruption",
         "testbed.load",
         "testbed.measures",
+        "testbed.platforms",
         "testbed.qemu",
         "testbed.request",
         "testbed.results",
         "testbed.sampler",
         "testbed.scenario",
+        "testbed.xen",
     },
     "testbed.pairs": {
         "testbed.aliases",
@@ -253,8 +255,10 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
+    "testbed.xen": {"testbed.host", "testbed.qemu"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"}
+    | {"testbed.xen"},
     "testbed.measures": {
         "testbed.breakdown",
         "testbed.copies",

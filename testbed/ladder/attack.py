@@ -25,7 +25,7 @@ from testbed.interruption import defer_signals
 from testbed.lab import Lab
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.oci import OciPeer
-from testbed.platforms.protocol import Instance, Platform
+from testbed.platforms.protocol import Instance, Platform, Saving
 from testbed.probes.canaries import Canaries
 from testbed.probes.image import PROGRAM
 from testbed.probes.lines import Printed, Trace, parse_lines, read_printed
@@ -206,11 +206,15 @@ class _Attacker:
         limit_ms = round(_LIMIT_MS * platform.patience)
         words = [word for one in attempts for word in ("--", str(one.index), one.probe.name, *one.words)]
         args = ("run", place.token, str(limit_ms), str(each_ms), str(_HOLD_MS), *words)
+        if isinstance(platform, Saving):  # what is saved has another name, and waits
+            args = ("await", place.hostname, place.own, *args)
         mounts = (Mount(VOLUME, "bind", str(place.volume), ("bind", "rw")),) if place.shares else ()
         name = f"{SERVICE}{self._started}-{place.token}"
         instance = _make_instance(
             platform, self._image, name, place.hostname, self._lab, self._application, args, place.folder, mounts
         )
+        if isinstance(platform, Saving):
+            platform.save_for(instance)
         with ExitStack() as undo:
             undo.callback(platform.stop, instance)
             with defer_signals():

@@ -14,7 +14,7 @@ from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.spec import Link, Resources, Spec
 from testbed.interruption import defer_signals
-from testbed.platforms.protocol import Instance, Platform
+from testbed.platforms.protocol import Instance, Metered, Platform
 
 SERVICE = "gauge"
 PORT = 7078
@@ -99,8 +99,11 @@ class Gauge:
             raise self._failure(f"{command}: {error.strerror or error}") from error
 
     def read_memory_bytes(self) -> int | None:
-        """Return what is charged to its cgroup; None where nobody counts it."""
+        """Return what is charged to its cgroup, or what it has where that is not a process; None where nobody counts
+        it."""
         with suppress(OSError):
+            if isinstance(self._platform, Metered):
+                return self._platform.meter(self.instance).memory_bytes()
             return self._platform.cgroup(self.instance).memory_bytes()
         return None
 

@@ -28,6 +28,7 @@ from testbed.interruption import Undo
 from testbed.lab import Lab
 from testbed.ladder import costs
 from testbed.ladder.attack import attack
+from testbed.ladder.gauge import PORT, make_instance
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
 from testbed.ladder.model import Ladder, Missing
@@ -39,7 +40,7 @@ from testbed.ladder.targets import Target, choose_targets
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.platforms import registry
-from testbed.platforms.protocol import Platform
+from testbed.platforms.protocol import Platform, Saving
 from testbed.probes.image import REFERENCE as PROBE
 from testbed.probes.image import ensure_probe_image
 from testbed.results import check_base
@@ -139,6 +140,8 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         for target in targets:
             if target.name in here:
                 _attack(target, here[target.name], lab, probe, scratch, record, progress)
+        for name, platform in here.items():
+            _save_gauge(name, platform, lab, gauge, folder, progress)
         efforts = {name: costs.choose_effort(one.virtual, wishes.quick) for name, one in here.items()}
         pricing = Pricing(surroundings, gauge, here, efforts, record, progress)
         pricing.run(wishes.seed)
@@ -166,6 +169,18 @@ def _attack(
     else:
         record.outcomes += [replace(one, rung=target.name) for one in outcomes]
     record.save()
+
+
+def _save_gauge(name: str, platform: Platform, lab: Lab, image: Image, folder: _Folder, progress: Progress) -> None:
+    """Save what the gauges of a platform of copies are copies of; what cannot be saved shows when it is priced."""
+    if not isinstance(platform, Saving):
+        return
+    progress(f"saving the gauge of {name}")
+    label = f"gauge-{name}"
+    try:
+        platform.save_for(make_instance(label, 0, image, lab.link(0, 0), folder.log_path(label)), (PORT,))
+    except TestbedError as error:
+        progress(f"the gauge of {name} is not saved: {str(error).splitlines()[0]}")
 
 
 def _press(

@@ -21,7 +21,7 @@ from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
 from testbed.measures.restarts import Restarts
-from testbed.platforms.protocol import Concluding, Filled, Instance, Platform, Pooling, Reachable
+from testbed.platforms.protocol import Concluding, Filled, Instance, Metered, Platform, Pooling, Reachable
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
@@ -309,8 +309,10 @@ class Application:
             for instance in self.instances
             for service in instance.specs
         }
-        cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
-        held_back = throttling.read(cgroups)
+        cgroups = self.cgroups()
+        held_back = throttling.read(
+            {throttling.name_part(one): cgroups[one.name] for one in self.instances if one.name in cgroups}
+        )
         if not answers:  # without a port, it is ready when its processes run
             running_ns = max(max(phases.values()) for phases in services.values())
             return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
@@ -365,7 +367,9 @@ class Application:
         return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self._started))
 
     def cgroups(self) -> dict[str, Cgroup]:
-        """Return the cgroup of each instance, by the instance's name."""
+        """Return the cgroup of each instance, by the instance's name; none where no cgroup has them."""
+        if isinstance(self._platform, Metered):
+            return {}
         return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
 
 

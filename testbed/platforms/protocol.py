@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -86,6 +86,34 @@ class Counting(Protocol):
     def exits(self, instance: Instance) -> Mapping[str, int] | None:
         """Return the exits of a running instance so far, by reason (testbed.counts); None where there are none to
         count, as under an emulator, or nothing counts them."""
+
+
+class Meter(Protocol):
+    """What says how much an instance has used where no cgroup does."""
+
+    def cpu_usage_ns(self) -> int:
+        """Return the processor time that it has used, nanoseconds. Raises TestbedError when it has ended."""
+
+    def memory_bytes(self) -> int:
+        """Return the memory that it has. Raises TestbedError when it has ended."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """What a platform has besides whose instances are no processes of this system: no cgroup has them, and ``cgroup``
+    raises UsageError."""
+
+    def meter(self, instance: Instance) -> Meter:
+        """Return what counts for a running instance."""
+
+
+@runtime_checkable
+class Saving(Protocol):
+    """What a platform has besides whose instances are copies of others that were saved: it can save more of them."""
+
+    def save_for(self, instance: Instance, ports: Sequence[int] = ()) -> None:
+        """Start and save what ``instance`` will be a copy of, once it listens on its ports and is idle. To be called in
+        a lab. Raises WorkloadError when it does not get that far, PrerequisiteError without space."""
 
 
 @runtime_checkable

@@ -23,6 +23,7 @@ from runtime import network
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import TestbedError
 from runtime.lease import CGROUP_ROOT
+from testbed.host.loop import attach
 from testbed.host.settings import change_settings
 from testbed.probes import objects
 from testbed.probes.model import Probe
@@ -140,7 +141,7 @@ class Canaries:
         with file.open("wb") as made:
             made.write(self.secret.encode().ljust(_SECTOR, b"\0"))
             made.truncate(self.disk_kib << 10)
-        device = objects.make_disk(file)
+        device = attach(file, writable=True)
         undo.callback(os.close, device)
         found = os.fstat(device).st_rdev
         self.disks[kind] = (device, os.major(found), os.minor(found), file)

@@ -74,7 +74,7 @@ POOLED = "testbed: waiting in the pool"
 MEMORY = "/proc/meminfo"
 MEMORY_END = "testbed: end of memory"
 
-DISK = "/dev/vda"
+DISK, XEN_DISK = "/dev/vda", "/dev/xvda"
 # Where a root on a disk of layers is made: the disk, what is written, and both together.
 LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
 # Into the new root without pivot_root.
@@ -199,12 +199,13 @@ def guest_plan(
     spec: Spec,
     modules: Sequence[str],
     *,
+    disk: str = DISK,
     file_system: str = "erofs",
     writable_disk: bool = False,
     served: bool = False,
     pooled: bool = False,
 ) -> Plan:
-    """Return the plan of the guest that runs ``spec`` from a disk with the spec's layers.
+    """Return the plan of the guest that runs ``spec`` from ``disk``, its device with the spec's layers.
 
     ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes
     goes to memory, above the disk with its ``file_system``, or onto the disk when it is the guest's own,
@@ -212,14 +213,14 @@ def guest_plan(
     ``pooled`` one waits before the execve until a byte comes there. Raises UsageError for an empty command or an
     unknown capability or limit.
     """
-    own = (WaitPath(DISK), Mkdir(ROOT), Mount(DISK, ROOT, file_system, 0))
+    own = (WaitPath(disk), Mkdir(ROOT), Mount(disk, ROOT, file_system, 0))
     return Plan(
         child=(
             *boot_steps(
                 modules, network_steps(spec.link), reports_memory=not served and not pooled
             ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
-            *(own if writable_disk else overlay_steps(DISK, file_system)),
+            *(own if writable_disk else overlay_steps(disk, file_system)),
             *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
             *(_served_steps(spec.resources.pids) if served else ()),
             *MOVE_IN,
