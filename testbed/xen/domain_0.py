@@ -15,19 +15,14 @@ from pathlib import Path
 from runtime.errors import PrerequisiteError
 from runtime.files import read_bounded
 from runtime.speed import scale
+from testbed.host.facts import is_domain_0
 
 URI = "xen:///system"
-_CAPABILITIES = Path("/proc/xen/capabilities")
 _XENFS = Path("/proc/xen")
 _HYPERVISOR = Path("/sys/hypervisor/type")
 _DIRECTORIES = ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen", "/run/lock", "/run/libvirt")
 _LIMIT_S = 60.0
 _LONGEST = 4096
-
-
-def is_domain_0(capabilities: Path = _CAPABILITIES) -> bool:
-    """Return whether Xen has booted this system, and it is the domain that may start others."""
-    return capabilities.is_file() and b"control_d" in read_bounded(capabilities, _LONGEST)
 
 
 def require_domain_0() -> None:

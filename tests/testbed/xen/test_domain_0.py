@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
+from testbed.host.facts import is_domain_0
 from testbed.platforms import registry
 from testbed.platforms.paravirtual import PARAVIRTUAL
-from testbed.xen.domain_0 import is_domain_0, is_under_xen
+from testbed.xen.domain_0 import is_under_xen
 
 
 @pytest.mark.parametrize(("text", "is_it"), [("control_d\n", True), ("\n", False), (None, False)])
