@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
+from testbed.checks_of_machines import check_xen
 from testbed.host.facts import is_domain_0
 from testbed.platforms import registry
 from testbed.platforms.paravirtual import PARAVIRTUAL
@@ -32,5 +33,7 @@ def test_elsewhere_the_reference_machine_is_named() -> None:
     with pytest.raises(PrerequisiteError, match="Xen has not booted this system") as raised:
         registry.require_programs((PARAVIRTUAL,))
     assert "--machine reference" in raised.value.hint and f"container,{PARAVIRTUAL}" in raised.value.hint
+    check = check_xen()
+    assert not check.ok and not check.required and check.fix == raised.value.hint
     (missing,) = registry.find_missing((PARAVIRTUAL,))
     assert "--machine reference" in missing.why
