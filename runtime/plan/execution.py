@@ -146,8 +146,9 @@ def memory_policy_steps(config: Config) -> list[s.Step]:
 def join_container(pid: int, kinds: Collection[str], *, chroot: bool = False) -> tuple[s.Step, ...]:
     """Enter a process's namespaces of these ``kinds``, and its root directory unless its mount namespace brings it,
     which it does not where the process was only put into its root by ``chroot``. All are opened first: from within its
-    user namespace, a process that is still being made or is not dumpable may not be inspected."""
-    own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
+    user namespace, a process that is still being made or is not dumpable may not be inspected. That of time is entered
+    first: it was made before the user namespace, and only who is privileged where it was made may enter it."""
+    own = [kind for kind in dict.fromkeys(("time", *NAMESPACE_FLAGS)) if kind in kinds]
     opens = [s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own)]
     joins = [s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own)]
     if "mount" in kinds and not chroot:  # joining a mount namespace sets the root to its root
