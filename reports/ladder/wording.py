@@ -54,6 +54,13 @@ VERDICTS: Mapping[str, str] = {
     "broken": "meant to be allowed, and it failed: a promise not kept",
     "untestable": "this host or this rung cannot be asked",
 }
+# How a source was looked up, in the list of all.
+CHECKS: Mapping[str, str] = {
+    "read": "read",
+    "quoted": "quoted, from what a search showed of it",
+    "cited": "not read",
+    "not found": "not found",
+}
 SIGNS: Mapping[str, str] = {"blocked": "■", "leaked": "✖", "permitted": "○", "broken": "△", "untestable": "–"}
 
 
@@ -88,10 +95,18 @@ def conclude(view: View) -> str:
     sentence = f"{count} ways out were tried on each of {len(tallies)} rungs: {_say_blocked(*first)} of them"
     if best[0] is not first[0]:
         sentence += f", {_say_blocked(*best)}"
-    leaks = sum(one.verdict == "leaked" for one in view.findings)
-    said = f"{leaks} leaked where {'it was' if leaks == 1 else 'they were'} meant not to" if leaks else "nothing leaked"
-    end = "" if leaks else " that a maker had meant to keep in"
-    return f"{sentence}; {said}{end}. {_price_sentence(view)}".rstrip()
+    return f"{sentence}; {_say_leaked(view)}. {_price_sentence(view)}".rstrip()
+
+
+def _say_leaked(view: View) -> str:
+    leaks = [one for one in view.findings if one.verdict == "leaked"]
+    known = sum(view.explain(one) is not None for one in leaks)
+    if not leaks:
+        return "nothing leaked that a maker had meant to keep in"
+    said = f"{len(leaks)} leaked where {'it was' if len(leaks) == 1 else 'they were'} meant not to"
+    if known == len(leaks):
+        return f"{said}, which is known and explained"
+    return f"{said}, {known} of which {'is' if known == 1 else 'are'} known" if known else said
 
 
 def _say_blocked(subject: Subject, tally: Tally) -> str:
@@ -120,6 +135,12 @@ def describe_finding(view: View, outcome: Outcome) -> str:
     verb = "leaked" if outcome.verdict == "leaked" else "is broken"
     seen = f" The host saw: {outcome.words}" if outcome.words else ""
     return f"{label}: {outcome.probe} {verb}. {probe.tries}{seen}"
+
+
+def explain_finding(view: View, outcome: Outcome) -> str:
+    """Return why a finding is what is to be expected, in a sentence; "" where nobody has explained it."""
+    explained = view.explain(outcome)
+    return explained.why if explained is not None else ""
 
 
 def show_counts(tally: Tally) -> str:

@@ -28,6 +28,7 @@ from testbed.interruption import Undo
 from testbed.lab import Lab
 from testbed.ladder import costs
 from testbed.ladder.attack import attack
+from testbed.ladder.features import Stage, show_features
 from testbed.ladder.gauge import PORT, make_instance
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
@@ -134,6 +135,9 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         undo.callback(record.save)
         record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
         undo.enter_context(lab)
+        served = images[scenario.settings.load.service]
+        stages = {name: Stage(one, lab, probe, served, scratch, run_id) for name, one in here.items()}
+        record.features = show_features(stages)
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
         )

@@ -42,7 +42,10 @@ def test_what_was_found_comes_first_and_in_words(page: str) -> None:
     header = page[page.index("<header>") : page.index("</header>")]
     assert "jail-2000: files-1 leaked. It tries way 1 of files." in header
     assert "jail-2000: network-2 is broken." in header
-    assert "1 leaked where it was meant not to" in header
+    assert "2 leaked where they were meant not to, 1 of which is known" in header
+    known = page[page.index('<section id="known">') : page.index('<section id="price">')]
+    assert "jail-2000: files-2 leaked." in known and "jail-2000: files-2 leaked." not in header
+    assert 'It was found a year later. <a class="cite" href="#source-1"' in known
 
 
 def test_cells_lead_to_probes_and_sources(page: str) -> None:
@@ -51,6 +54,15 @@ def test_cells_lead_to_probes_and_sources(page: str) -> None:
     assert 'href="#source-1"' in page and "SANE, 2000" in page
     assert "a cgroup filter stands for it" in page and "EPERM" in page
     assert "It needs root" in page and "no Xen here" in page and "Told, not run." in page
+
+
+def test_what_a_maker_said_and_how_sources_were_looked_up_is_shown(page: str) -> None:
+    story = page[page.index('id="rung-jail-2000"') : page.index('id="rung-vserver-2001"')]
+    assert "What its maker said: 3 statements" in story and "neither files nor processes of others" in story
+    assert "<td>leaves open</td><td>time</td>" in story
+    assert 'title="chroot(2) (not read)">[2?]</a>' in page and ">[1]</a>" in page
+    sources = page[page.index('<section id="sources">') :]
+    assert "Read: section 5." in sources and "Not read: not at hand." in sources
 
 
 def test_costs_have_intervals_and_an_emulated_machine_says_so(page: str) -> None:

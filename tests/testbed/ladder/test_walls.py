@@ -3,15 +3,17 @@ that wall; and those that several walls keep leak where all of these are missing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
+from testbed.platforms.rungs.landlock import find_version
 from testbed.probes.model import Outcome, Probe
 from testbed.probes.read import read_probes
 from testbed.rungs.model import Isolation, Rung
+from testbed.rungs.walls import find_walls
 
 pytestmark = pytest.mark.root
 Attack = Callable[..., dict[str, Outcome]]
@@ -28,8 +30,8 @@ CONTAINER = Isolation(
     read_only_sysfs=True,
 )
 RUNG = Rung("walled", "Walled", 2026, "containers", "a container of ours, as a rung", {}, CONTAINER)
-# What every container of a kernel does: those of walls that it has not, and what is nobody's to keep.
-OPEN = frozenset(one.name for one in read_probes() if not one.walls or one.wall in ("user", "time", "kernel"))
+LOCKED = replace(CONTAINER, landlock=True)
+SCOPED = pytest.mark.skipif(find_version() < 6, reason="Landlock here keeps no signals and sockets inside (Linux 6.12)")
 # A root that is only changed to keeps these, but not the second chroot: the wall has two parts.
 BEHIND_CHROOT = frozenset(("files-host-path", "files-dot-dot", "files-open-directory"))
 # What takes its time, left out where it is not what is looked for.
@@ -48,8 +50,16 @@ def find_impossible(outcomes: dict[str, Outcome]) -> set[str]:
     return none | ({"resources-real-time"} if has_groups else set()) | ({"interfaces-perf"} if paranoid > 2 else set())
 
 
-def find_leaked(outcomes: dict[str, Outcome]) -> set[str]:
-    return {name for name, one in outcomes.items() if one.verdict == "permitted"} - OPEN
+def find_kept(isolation: Isolation, walls: Collection[str], probes: Sequence[Probe]) -> set[str]:
+    """The probes that these walls keep, and no other of those that are there."""
+    there = find_walls(isolation)
+    return {one.name for one in probes if one.walls & there and one.walls & there <= set(walls)}
+
+
+def find_leaked(outcomes: dict[str, Outcome], isolation: Isolation = CONTAINER) -> set[str]:
+    """What was done of all that the walls of this isolation keep."""
+    kept = find_kept(isolation, find_walls(isolation), read_probes())
+    return {name for name, one in outcomes.items() if one.verdict == "permitted"} & kept
 
 
 @pytest.mark.parametrize(
@@ -66,7 +76,7 @@ def find_leaked(outcomes: dict[str, Outcome]) -> set[str]:
 def test_without_a_wall_exactly_its_probes_leak(walls: tuple[str, ...], attacked: Attack) -> None:
     probes = choose_probes(walls)
     outcomes = attacked("rung", RUNG, probes, without=walls)
-    expected = {one.name for one in probes if one.walls and one.walls <= set(walls)}
+    expected = find_kept(CONTAINER, walls, probes)
     if "root" in walls:
         expected -= BEHIND_CHROOT
     assert find_leaked(outcomes) == expected - find_impossible(outcomes)
@@ -80,16 +90,29 @@ def test_a_root_that_is_only_changed_to_keeps_the_hosts_files_until_it_is_the_ho
     assert find_leaked(attacked("rung", changed, probes, without=("root",))) >= BEHIND_CHROOT
 
 
-def test_without_mapped_users_exactly_those_probes_leak(attacked: Attack) -> None:
-    mapped = replace(RUNG, isolation=replace(CONTAINER, namespaces=(*CONTAINER.namespaces, "user")))
-    probes = choose_probes(())
-    whole, without = attacked("rung", mapped, probes), attacked("rung", mapped, probes, without=("user",))
-    of_users = {one.name for one in probes if one.wall == "user"}
-    assert {name for name, one in whole.items() if one.verdict == "permitted"} & of_users == set()
-    assert of_users <= {name for name, one in without.items() if one.verdict == "permitted"} <= OPEN
+@pytest.mark.parametrize("walls", [("landlock",), ("pid",), ("pid", "landlock"), ("network", "landlock")], ids="+".join)
+@SCOPED
+def test_landlock_keeps_what_nothing_else_keeps_and_what_others_would(walls: tuple[str, ...], attacked: Attack) -> None:
+    rung = replace(RUNG, isolation=LOCKED)
+    # What an attempt makes of its own is made in /, where nobody may write who is restricted so.
+    probes = [one for one in choose_probes(walls) if one.kind not in ("devices", "resources") and not one.own]
+    outcomes = attacked("rung", rung, probes, without=walls)
+    expected = find_kept(LOCKED, walls, probes)
+    assert find_leaked(outcomes, LOCKED) - {"users-setuid-program"} == expected - find_impossible(outcomes)
+    assert expected
 
 
-def test_whole_it_leaks_nothing(attacked: Attack) -> None:
+@pytest.mark.parametrize("kind", ["user", "time"])
+def test_without_a_namespace_that_few_have_exactly_its_probes_leak(kind: str, attacked: Attack) -> None:
+    isolation = replace(CONTAINER, namespaces=(*CONTAINER.namespaces, kind))
+    rung, probes = replace(RUNG, isolation=isolation), choose_probes(())
+    expected = find_kept(isolation, (kind,), probes)
+    assert find_leaked(attacked("rung", rung, probes), isolation) == set()
+    assert find_leaked(attacked("rung", rung, probes, without=(kind,)), isolation) == expected and len(expected) >= 3
+
+
+def test_whole_it_leaks_nothing_but_what_it_has_no_wall_for(attacked: Attack) -> None:
     outcomes = attacked("rung", RUNG, read_probes())
     assert find_leaked(outcomes) == set()
-    assert {name for name in OPEN if outcomes[name].verdict == "blocked"} == set()
+    open_ = {one.name for one in read_probes() if not one.walls & find_walls(CONTAINER)}
+    assert {name for name in open_ if outcomes[name].verdict == "blocked"} == set()
