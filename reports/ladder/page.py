@@ -15,7 +15,7 @@ from reports.ladder.view import EXPLAINED, QUANTITIES, Subject, Tally, View
 from reports.templating import make_environment
 from testbed.ladder.model import Feature
 from testbed.probes.model import VERDICTS, Outcome, Probe
-from testbed.rungs.model import FEATURES, Rung, Statement
+from testbed.rungs.model import FEATURES, Explained, Rung, Statement
 from testbed.rungs.walls import ALWAYS_THERE
 
 # Columns of one table of features: more would not fit beside each other.
@@ -54,12 +54,12 @@ class ProbeTable(Struct, frozen=True):
     rows: tuple[ProbeRow, ...]
 
 
-class Finding(Struct, frozen=True):
-    """A finding in words: what the host saw, and why that is what is to be expected, if that is known."""
+class Known(Struct, frozen=True):
+    """Findings of a rung that have one reason: what each probe came to, and why that is what is to be expected."""
 
-    words: str
-    why: str = ""
-    source: str = ""
+    subject: Subject
+    outcomes: tuple[tuple[Outcome, Probe], ...]
+    explained: Explained
 
 
 class Said(Struct, frozen=True):
@@ -84,7 +84,6 @@ class Story(Struct, frozen=True):
 def render_page(view: View) -> str:
     """Render the page."""
     ladder = view.ladder
-    findings = [make_finding(view, one) for one in view.findings]
     small = [figures.draw_price(view, metric, wide=False) for metric in _SMALL]
     prices = [figures.draw_price(view, "start_s", wide=True), *small]
     return make_environment(lstrip_blocks=True).get_template("ladder.html.j2").render(
@@ -95,8 +94,8 @@ def render_page(view: View) -> str:
         view=view,
         headline=wording.conclude(view),
         shown=_SHOWN_FINDINGS,
-        findings=[one for one in findings if not one.why],
-        known=[one for one in findings if one.why],
+        findings=[wording.describe_finding(view, one) for one in view.findings if view.explain(one) is None],
+        known=list_known(view),
         always=ALWAYS_THERE,
         timelines=figures.draw_timelines(view.history.rungs, frozenset(one.name for one in view.subjects)),
         stories=[make_story(view, rung) for rung in sorted(view.history.rungs, key=lambda one: (one.year, one.name))],
@@ -116,11 +115,14 @@ def render_page(view: View) -> str:
     )  # fmt: skip
 
 
-def make_finding(view: View, outcome: Outcome) -> Finding:
-    """Return a finding in words."""
-    explained = view.explain(outcome)
-    words = wording.describe_finding(view, outcome)
-    return Finding(words, explained.why, explained.source) if explained is not None else Finding(words)
+def list_known(view: View) -> list[Known]:
+    """Return the findings of which the reason is known, those of a rung that have the same one together."""
+    of: dict[tuple[str, Explained], list[tuple[Outcome, Probe]]] = {}
+    for one in view.findings:
+        if (explained := view.explain(one)) is not None:
+            of.setdefault((one.rung, explained), []).append((one, view.probes[one.probe]))
+    subjects = {one.name: one for one in view.subjects}
+    return [Known(subjects[rung], tuple(those), explained) for (rung, explained), those in of.items()]
 
 
 def list_feature_groups() -> list[tuple[str, ...]]:

@@ -105,12 +105,13 @@ def _say_leaked(view: View) -> str:
         return "nothing leaked that a maker had meant to keep in"
     said = f"{len(leaks)} leaked where {'it was' if len(leaks) == 1 else 'they were'} meant not to"
     if known == len(leaks):
-        return f"{said}, which is known and explained"
+        return f"{said}, all of which is known and explained"
     return f"{said}, {known} of which {'is' if known == 1 else 'are'} known" if known else said
 
 
 def _say_blocked(subject: Subject, tally: Tally) -> str:
-    return f"{subject.label} blocked {tally['blocked']}"
+    title = subject.rung.title if subject.rung is not None and not subject.look.emulated else subject.label
+    return f"{title[0].lower() + title[1:] if title.startswith('A ') else title} blocked {tally['blocked']}"
 
 
 def _price_sentence(view: View) -> str:
@@ -135,12 +136,6 @@ def describe_finding(view: View, outcome: Outcome) -> str:
     verb = "leaked" if outcome.verdict == "leaked" else "is broken"
     seen = f" The host saw: {outcome.words}" if outcome.words else ""
     return f"{label}: {outcome.probe} {verb}. {probe.tries}{seen}"
-
-
-def explain_finding(view: View, outcome: Outcome) -> str:
-    """Return why a finding is what is to be expected, in a sentence; "" where nobody has explained it."""
-    explained = view.explain(outcome)
-    return explained.why if explained is not None else ""
 
 
 def show_counts(tally: Tally) -> str:

@@ -44,7 +44,8 @@ def test_what_was_found_comes_first_and_in_words(page: str) -> None:
     assert "jail-2000: network-2 is broken." in header
     assert "2 leaked where they were meant not to, 1 of which is known" in header
     known = page[page.index('<section id="known">') : page.index('<section id="price">')]
-    assert "jail-2000: files-2 leaked." in known and "jail-2000: files-2 leaked." not in header
+    assert '<a href="#class-files">files-2</a> leaked: It tries way 2 of files.' in known
+    assert "jail-2000: files-2 leaked." not in header
     assert 'It was found a year later. <a class="cite" href="#source-1"' in known
 
 
