@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.command import perform  # noqa: E402
+from runtime.cgroups import hierarchies  # noqa: E402
 from runtime.errors import PrerequisiteError, TestbedError  # noqa: E402
 from runtime.home import store_root  # noqa: E402
 from runtime.images.model import Image  # noqa: E402
@@ -89,10 +90,23 @@ def describe_walls(process: Path) -> Iterator[tuple[str, str]]:
     for kind in KINDS:
         own = os.readlink(process / "ns" / kind) != os.readlink(f"/proc/self/ns/{kind}")
         yield _NAMESPACES.get(kind, kind), "its own" if own else "the host's"
+    if (devices := read_group(process, "devices", "devices.list")) is not None:
+        yield "devices", "all" if devices.startswith("a ") else "a list"
     mounts = (process / "mountinfo").read_text().splitlines()
     covered = [path for path in _HIDDEN if find_mounts(mounts, path)]
     covered += [path for path in _PROTECTED if any("ro" in one.split(",") for one, _, _ in find_mounts(mounts, path))]
     yield "masks", " ".join(covered) or "none"
+
+
+def read_group(process: Path, controller: str, file: str) -> str | None:
+    """Return what a file of cgroup v1 says of the group that a process is in; None where that cannot be read."""
+    mount = hierarchies().v1.get(controller)
+    for line in (process / "cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        if mount is not None and controller in controllers.split(","):
+            with suppress(OSError):
+                return Path(f"{mount}{path}/{file}").read_text()
+    return None
 
 
 def see_walls(platform: Platform, lab: Lab, image: Image, scratch: Path) -> dict[str, str]:
