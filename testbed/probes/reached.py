@@ -177,8 +177,7 @@ def _became_capable(canaries: Canaries, evidence: Evidence, argument: str) -> st
     seen = evidence.seen
     if seen is None:
         return ""
-    roots = {0, *seen.roots}  # of its own user namespace, too
-    became = any(real not in roots and sets >> 0 & 1 for real, sets in seen.capabilities)
+    became = any(real not in {0, *seen.roots} and sets >> 0 & 1 for real, sets in seen.capabilities)
     return "an unprivileged user's process got its program's capability" if became else ""
 
 

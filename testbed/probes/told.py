@@ -20,8 +20,7 @@ _TELLING = (
     "secret", "handle", "process", "listener", "abstract", "traffic", "segment", "message", "posix_message", "key",
     "log", "disk", "listed_key", "listed_socket", "watched",
 )  # fmt: skip
-# A clock is read before the host sees that it was: by how much it may be behind on a busy host, and ahead at all.
-_BEHIND_S, _AHEAD_S = 10.0, 0.5
+_CLOCK_S = 2.0
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
@@ -60,8 +59,9 @@ def _told_segment(canaries: Canaries, evidence: Evidence, argument: str) -> str:
 
 def _told_clock(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     found, known = _NUMBER.match(evidence.trace.got), evidence.clocks.get(int(argument))
-    is_hosts = found is not None and known is not None and -_AHEAD_S <= known - float(found[0]) <= _BEHIND_S
-    return "it told the time of the host's clock" if is_hosts else ""
+    if found is None or known is None or abs(float(found[0]) - known) > _CLOCK_S:
+        return ""
+    return "it told the time of the host's clock"
 
 
 def _told_time(canaries: Canaries, evidence: Evidence, argument: str) -> str:
