@@ -21,7 +21,7 @@ from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
 from testbed.measures.restarts import Restarts
-from testbed.platforms.protocol import Concluding, Filled, Instance, Metered, Platform, Pooling, Reachable
+from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
@@ -162,7 +162,8 @@ class Application:
         self._platform = platform
         self._completing = list_completing(context.scenario.services)
         self._may_complete = {*may_complete, *self._completing}
-        self.checks = Checks(self._execute) if asks_health and isinstance(platform, Reachable) else None
+        asks = asks_health and isinstance(platform, Executing) and platform.executes
+        self.checks = Checks(self._execute) if asks else None
         self._started: list[Instance] = []
         self._restarts = Restarts(context.scenario.services)
         if platform.shared:
@@ -217,9 +218,9 @@ class Application:
 
     def _execute(self, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         """Run a command in a service, as its check does."""
-        assert isinstance(self._platform, Reachable)
+        assert isinstance(self._platform, Executing)
         instance = next(one for one in self._started if service in one.specs)
-        return self._platform.execute(instance, words, timeout_s)
+        return self._platform.execute(instance, service, words, timeout_s)
 
     def _begin_checks(self, instance: Instance) -> None:
         if self.checks is not None:

@@ -135,9 +135,18 @@ class Reachable(Protocol):
     def send_signal(self, instance: Instance, number: int) -> None:
         """Signal its first process, unless it has ended."""
 
-    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
-        """Run a command beside its workload, whose output goes nowhere, and return its exit status; None when it took
-        longer, and was killed. Raises TestbedError when there is no such command."""
+
+@runtime_checkable
+class Executing(Protocol):
+    """What a platform has besides that can execute commands beside its workloads."""
+
+    @property
+    def executes(self) -> bool:
+        """Whether it can, as it was made."""
+
+    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
+        """Run a command beside a service's workload, whose output goes nowhere, and return its exit status; None when
+        it took longer, and was killed. Raises TestbedError when there is no such command, or nobody answers."""
 
 
 class Overhead(Struct, frozen=True):

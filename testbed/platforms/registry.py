@@ -228,10 +228,12 @@ def require_countable(names: Iterable[str], measures: Iterable[str]) -> None:
 
 class Machines(Struct, frozen=True):
     """What was asked for of all virtual machines: ``kernel`` is one of somebody's own, for those that are given one;
-    ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits."""
+    ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits; with ``commands`` they have a
+    port through which commands are executed in them."""
 
     kernel: GuestKernel | None = None
     emulator_cpus: float = 0.0
+    commands: bool = False
 
 
 NOTHING_ASKED = Machines()
@@ -297,7 +299,7 @@ def create(
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
         kind = choose_vm_class(variant)
-        variant = replace(variant, emulator_cpus=machines.emulator_cpus)
+        variant = replace(variant, emulator_cpus=machines.emulator_cpus, commands=machines.commands)
         if machines.kernel is not None and variant.boots_kernel:
             variant = replace(variant, kernel=machines.kernel)
         return kind(scratch, BRIDGE, run_id, variant, accelerator)

@@ -22,7 +22,7 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
-from runtime.spec import Resources
+from runtime.spec import Process, Resources
 from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
 from testbed.platforms import phases
@@ -57,6 +57,7 @@ from testbed.qemu.emulator import (
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.exits import read_exits
 from testbed.qemu.pinning import Pinning, make_pinning
+from testbed.qemu.port import Port
 from testbed.qemu.prepared import Prepared, choose_accelerator, describe_machine
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
@@ -65,6 +66,7 @@ from testbed.qemu.trial import introduce
 from testbed.qemu.variants import VARIANTS, Variant
 from testbed.scenario.model import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
+from vm_images.plans.command import Size, command_plan, pod_command_plan
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 
@@ -119,6 +121,10 @@ class VmPlatform:
         return self.shared
 
     @property
+    def executes(self) -> bool:
+        return self._variant.has_port
+
+    @property
     def patience(self) -> float:
         return self._prepared.verdict.slowness if self._prepared else 1.0
 
@@ -168,6 +174,8 @@ class VmPlatform:
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
                 guest = guest.with_modules(guest.kernel.balloon_modules)
+            if self.executes:
+                guest = guest.with_modules(guest.kernel.port_modules)
             self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
@@ -209,7 +217,8 @@ class VmPlatform:
             handed = domain.ram.descriptor if domain.ram else None
             prepared.reader.admit(admission, partial(admit, cgroup, account), handed)
             undo.callback(prepared.reader.abandon, admission)
-            account.give(*given, admission)
+            port = self._listen(domain, undo)
+            account.give(*given, admission, *([] if port is None else [port.path]))
             if domain.tap and domain.daemon:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
@@ -221,15 +230,22 @@ class VmPlatform:
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
             processors = domain.pinning.processors if domain.pinning else ()
-            running = Running(
-                machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns, processors
-            )
+            times = (requested_ns, created_ns)
+            running = Running(machine, console, cgroup, folder, prepared.disks, *what, *times, processors, port)
             undo.push(lambda *_: running.end())
             if domain.tap:  # before the guest has come as far as its network
                 fix_port(domain.tap, *self._macs(instance))
             self._go_on(instance, running)
             self._running[instance.name] = running
             undo.pop_all()
+
+    def _listen(self, domain: Domain, undo: ExitStack) -> Port | None:
+        """Return the host's end of the machine's port, if it has one."""
+        if domain.port_socket is None:
+            return None
+        port = Port(domain.port_socket)
+        undo.callback(port.close)
+        return port
 
     def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
         """Write what the machine boots from, and no other does; the files, for QEMU's account."""
@@ -287,6 +303,7 @@ class VmPlatform:
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
             unlabelled=prepared.libvirt.security_models(),
+            port_socket=folder / "port" if self.executes else None,
             pinning=self._pinning(vcpus),
         )
 
@@ -304,10 +321,34 @@ class VmPlatform:
         modules = prepared.guest.modules(self._variant.bus)
         if not self.shared:
             disk, own = self._variant.disk, prepared.disks.own
-            return guest_plan(instance.spec, modules, file_system=disk.file_system, writable_disk=own)
+            return guest_plan(
+                instance.spec, modules, file_system=disk.file_system, writable_disk=own, commands=self.executes
+            )
         disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
-        return pod_plan(instance.specs, names, next(iter(instance.specs.values())).link, modules)
+        link = next(iter(instance.specs.values())).link
+        return pod_plan(instance.specs, names, link, modules, commands=self.executes)
+
+    def plan_command(self, instance: Instance, service: str, process: Process, size: Size | None = None) -> Plan:
+        """Return the plan by which a running guest executes a process beside a service's; with a ``size``, rows and
+        columns, in a terminal of its own. Raises UsageError for an empty command."""
+        spec = instance.specs[service]
+        if not self.shared:
+            return command_plan(spec, process, size)
+        return pod_command_plan(spec, process, service, list(instance.specs).index(service), size)
+
+    def port(self, instance: Instance) -> Port:
+        """Return a running guest's port for commands. Raises UsageError without one, or when it does not run."""
+        running = self._running.get(instance.name)
+        if running is None or running.port is None or running.console.ended:
+            why = "it does not run" if self.executes else f"{self.name} has no port for that"
+            raise UsageError(f"execute a command in {instance.name}: {why}")
+        return running.port
+
+    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
+        port = self.port(instance)
+        plan = self.plan_command(instance, service, replace(instance.specs[service].process, args=words))
+        return port.run(plan, timeout_s)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""

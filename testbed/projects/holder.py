@@ -22,9 +22,10 @@ from msgspec import Struct, field, json
 from msgspec.structs import replace
 
 from runtime.config.types import Mount
-from runtime.errors import TestbedError, WorkloadError
+from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.lease import lease
+from runtime.plan.steps import Plan
 from runtime.processes import start_time
 from testbed.duet.messages import Done, Said, describe_error, send
 from testbed.host.noise import Watch
@@ -34,12 +35,15 @@ from testbed.lab import Lab
 from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
 from testbed.platforms import registry
-from testbed.platforms.protocol import Concluding, Instance, Platform, Reachable
+from testbed.platforms.protocol import Concluding, Executing, Instance, Platform, Reachable
+from testbed.platforms.vm import VmPlatform
 from testbed.projects import record as records
+from testbed.projects.commands import SOCKET, CommandServer, Request
 from testbed.projects.forward import Forwarder, list_listeners
 from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
+from testbed.qemu.port import Port
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
@@ -48,6 +52,7 @@ from testbed.services.processes import complete
 from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
+_MACHINES = registry.Machines(commands=True)
 # Strangers' applications take their time: a database makes its files at its first start.
 LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 120.0, 86400.0
 
@@ -108,7 +113,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         record = Record(order.project, scenario.name, order.platform, order.platform, pid, start_time(pid), time.time())
         records.write(directory, record)
         lab = Lab()
-        platform = registry.create(order.platform, name, directory, lab, order.accelerator)
+        platform = registry.create(order.platform, name, directory, lab, order.accelerator, machines=_MACHINES)
         undo.callback(platform.close)
         images, mounts = _prepare(order, scenario, platform, directory, say)
         services = tuple(complete(service, images[service.name]) for service in scenario.services)
@@ -132,6 +137,8 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
             undo.enter_context(application)
         undo.enter_context(Forwarder(listeners, application.addresses))
         undo.callback(_stop, platform, application, scenario, directory)
+        if isinstance(platform, VmPlatform) and platform.executes:
+            undo.enter_context(CommandServer(directory / SOCKET, partial(_reach, platform, application)))
         observe = partial(_observe, platform, application)
         record = replace(record, ready_s=time.time(), members=observe(record.members))
         records.write(directory, record)
@@ -174,8 +181,9 @@ def _prepare(
         prepare_places(places, services, application, images)
         mounts = {service.name: list_mounts(service, application, places) for service in services}
     else:
-        for line in list_substituted(services):
-            say(line)
+        if not (isinstance(platform, Executing) and platform.executes):
+            for line in list_substituted(services):
+                say(line)
         if any(map(has_contents, services)):
             say(f"what is mounted is copied into the images: nothing that {order.platform} writes there comes back")
         images = build_images(scenario, say, order.base)
@@ -211,6 +219,14 @@ def _observe(platform: Platform, application: Application, before: Sequence[Memb
     return tuple(
         replace(one, health=(checks and one.state == "running" and checks.state(one.name)) or "") for one in now
     )
+
+
+def _reach(platform: VmPlatform, application: Application, wanted: Request) -> tuple[Port, Plan]:
+    """Return the port of the guest in which a command is to be executed, and its plan."""
+    instance = next((one for one in application.instances if wanted.service in one.specs), None)
+    if instance is None:
+        raise UsageError(f"there is no service {wanted.service}")
+    return platform.port(instance), platform.plan_command(instance, wanted.service, wanted.process, wanted.size)
 
 
 def _look(platform: Platform, instance: Instance, member: Member) -> Member:

@@ -19,6 +19,7 @@ from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
 from runtime.plan.network import OWN_SOCKET, loopback_steps
 from runtime.plan.process import search_path
 from runtime.plan.steps import (
+    Bind,
     Chdir,
     CloseOnExec,
     Exec,
@@ -29,9 +30,10 @@ from runtime.plan.steps import (
     SetHostname,
     Step,
     Umask,
+    WaitPath,
     Write,
 )
-from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
+from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, PORT, ROOT, boot_steps, overlay_steps, root_steps
 
 # Where a container host has the layers, each under its name on the disk.
 LAYERS = "/layers"
@@ -49,7 +51,8 @@ class ContainerHost(Struct, frozen=True):
     """One guest: its ``layers`` by their names on the disk, bottom first; ``args`` is what PID 1 becomes, in ``cwd``.
 
     ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.
-    ``description`` is for the program and will be at DESCRIPTION.
+    ``description`` is for the program and will be at DESCRIPTION. With ``commands`` it has a
+    port, for the server that the program starts.
     """
 
     layers: tuple[str, ...]
@@ -58,6 +61,7 @@ class ContainerHost(Struct, frozen=True):
     hostname: str
     mac: str | None
     description: str
+    commands: bool = False
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
@@ -96,6 +100,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
             *root_steps(),
             *cgroup_steps(),
+            *((WaitPath(PORT), Bind(PORT, PORT.lstrip("/"))) if host.commands else ()),
             *MOVE_IN,
             SetHostname(host.hostname),
             Write(DESCRIPTION.lstrip("/"), (host.description,), create=True, inside=True),

@@ -104,6 +104,17 @@ class ServeFile(Step, frozen=True):
     end: Line
 
 
+class ServeCommands(Step, frozen=True):
+    """Execute the programs that frames through the port at ``path`` ask for, several at a time, each by a plan of its
+    own, and pass their streams on (launcher/frames.py). This goes on for as long as the port is there, so it is a step
+    for a forked process."""
+
+    words = "execute what frames through {path} ask for, and pass its streams on"
+    purpose = purposes.COMMANDS
+
+    path: str
+
+
 class NetlinkSocket(Step, frozen=True):
     """Open a NETLINK_ROUTE socket in the current network namespace, as descriptor ``fd``."""
 

@@ -133,7 +133,7 @@ class RungPlatform(ContainerPlatform):
         plan = join_plan(self.made, beside, hierarchies(), pid, self._cgroup_name(instance), terminal=terminal)
         return container.join_planned(plan, streams=streams)
 
-    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
+    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             joined = self.join(instance, words, (nowhere, nowhere, nowhere))
