@@ -92,7 +92,7 @@ class Spec(Struct, frozen=True):
     ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``
     puts the default profile in front of the kernel, be it the host's or a guest's. ``mounts`` are made besides those
     that every workload has; a guest can have none of the host's directories. The root of a ``read_only`` workload takes
-    no writes.
+    no writes. ``resolver`` is the text of its /etc/resolv.conf, empty for the image's own.
     """
 
     process: Process
@@ -107,6 +107,7 @@ class Spec(Struct, frozen=True):
     seccomp: bool = True
     mounts: tuple[Mount, ...] = ()
     read_only: bool = False
+    resolver: str = ""
 
     @property
     def all_mounts(self) -> tuple[Mount, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import takewhile
@@ -100,10 +100,11 @@ def quote_console(instance: Instance) -> str:
 
 
 class _FirstProcesses:
-    """Waits for the first process of every instance at once: one thread each, for a platform waits for one."""
+    """Waits for the first process of every instance at once: one thread each, for a platform waits for one. Each calls
+    ``note`` with its instance once that runs."""
 
-    def __init__(self, platform: Platform, timeout_s: float) -> None:
-        self._platform, self._timeout_s = platform, timeout_s
+    def __init__(self, platform: Platform, timeout_s: float, note: Callable[[Instance], None]) -> None:
+        self._platform, self._timeout_s, self._note = platform, timeout_s, note
         self.phases: dict[str, Mapping[str, int]] = {}
         self.errors: list[Exception] = []
         self._begun: set[str] = set()
@@ -128,6 +129,7 @@ class _FirstProcesses:
             start = self._platform.started(instance, self._timeout_s)
             for service in instance.specs:
                 self.phases[service] = start.of(service)
+            self._note(instance)
         except Exception as error:  # raised again in the thread that can undo
             self.errors.append(error)
 
@@ -194,7 +196,7 @@ class Application:
             before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
             requested_ns = time.monotonic_ns()
             timeout_s = ready_timeout_s(self._context.settings.ready, self._platform)
-            first_processes = _FirstProcesses(self._platform, timeout_s)
+            first_processes = _FirstProcesses(self._platform, timeout_s, self._begin_checks)
             if self.checks is not None:
                 undo.callback(self.checks.close)
             for instance in self.instances:
@@ -203,7 +205,8 @@ class Application:
                 with defer_signals():
                     self._platform.start(instance)
                 self._started.append(instance)
-                self._begin_checks(instance)
+                if self.checks is not None:
+                    first_processes.begin(instance)
             self._timeline = self._wait(requested_ns, timeout_s, before, first_processes)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
@@ -223,9 +226,11 @@ class Application:
         return self._platform.execute(instance, service, words, timeout_s)
 
     def _begin_checks(self, instance: Instance) -> None:
+        """Check the services of an instance whose first process runs, unless that has been begun before."""
         if self.checks is not None:
             for service in self._context.scenario.services:
-                if service.name in instance.specs and is_checked(service):
+                is_new = service.name in instance.specs and self.checks.state(service.name) is None
+                if is_new and is_checked(service):
                     assert service.healthcheck is not None
                     self.checks.begin(service.name, service.healthcheck)
 

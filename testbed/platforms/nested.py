@@ -31,8 +31,8 @@ from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.plans.command import Size, container_command_plan
-from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
-from vm_images.plans.guest import COMMANDS
+from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, DEVICES, LAYERS, ContainerHost
+from vm_images.plans.guest import serve_commands
 from vm_images.plans.pod import FIRST_PROCESS
 
 # What the system inside needs besides its containers. Measured in a guest of 512 MiB before the first of them, as RAM
@@ -159,7 +159,7 @@ class ContainersInVmPlatform(VmPlatform):
         """Return what the supervisor inside is told of the port for commands."""
         if not self.executes:
             return {}
-        return {"server": encode(Plan(COMMANDS)).hex(), "first_process": FIRST_PROCESS}
+        return {"server": encode(Plan((serve_commands(DEVICES),))).hex(), "first_process": FIRST_PROCESS}
 
     def plan_command(self, instance: Instance, service: str, process: Process, size: Size | None = None) -> Plan:
         number = list(instance.specs).index(service)

@@ -22,10 +22,11 @@ from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
-from runtime.spec import Process, Resources
+from runtime.spec import Resources
 from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
 from testbed.platforms import phases
+from testbed.platforms.guest_commands import GuestCommands
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu import memory, snapshots
 from testbed.qemu.accelerator import AUTO
@@ -57,7 +58,6 @@ from testbed.qemu.emulator import (
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.exits import read_exits
 from testbed.qemu.pinning import Pinning, make_pinning
-from testbed.qemu.port import Port
 from testbed.qemu.prepared import Prepared, choose_accelerator, describe_machine
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
@@ -66,7 +66,6 @@ from testbed.qemu.trial import introduce
 from testbed.qemu.variants import VARIANTS, Variant
 from testbed.scenario.model import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
-from vm_images.plans.command import Size, command_plan, pod_command_plan
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 
@@ -76,7 +75,7 @@ def _failed(instance: Instance, running: Running, reason: str) -> WorkloadError:
     return WorkloadError(f"virtual machine {instance.name}: {reason}", hint)
 
 
-class VmPlatform:
+class VmPlatform(GuestCommands):
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
     ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine,
@@ -90,7 +89,7 @@ class VmPlatform:
     def __init__(
         self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"], accelerator: str = AUTO
     ) -> None:
-        self._variant = variant
+        super().__init__(variant)
         self._lease = scratch
         self._driver = scratch / "libvirt"
         self._scratch = scratch / variant.name
@@ -99,7 +98,6 @@ class VmPlatform:
         self._run_id = run_id
         self._undo = ExitStack()
         self._prepared: Prepared | None = None
-        self._running: dict[str, Running] = {}
         self._while_running = ExitStack()
         self._started = 0
 
@@ -119,10 +117,6 @@ class VmPlatform:
     @property
     def one_address(self) -> bool:
         return self.shared
-
-    @property
-    def executes(self) -> bool:
-        return self._variant.has_port
 
     @property
     def patience(self) -> float:
@@ -239,14 +233,6 @@ class VmPlatform:
             self._running[instance.name] = running
             undo.pop_all()
 
-    def _listen(self, domain: Domain, undo: ExitStack) -> Port | None:
-        """Return the host's end of the machine's port, if it has one."""
-        if domain.port_socket is None:
-            return None
-        port = Port(domain.port_socket)
-        undo.callback(port.close)
-        return port
-
     def _write_boot_files(self, instance: Instance, domain: Domain) -> list[Path]:
         """Write what the machine boots from, and no other does; the files, for QEMU's account."""
         domain.initrd.write_bytes(self._initrd(instance))
@@ -328,27 +314,6 @@ class VmPlatform:
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
         link = next(iter(instance.specs.values())).link
         return pod_plan(instance.specs, names, link, modules, commands=self.executes)
-
-    def plan_command(self, instance: Instance, service: str, process: Process, size: Size | None = None) -> Plan:
-        """Return the plan by which a running guest executes a process beside a service's; with a ``size``, rows and
-        columns, in a terminal of its own. Raises UsageError for an empty command."""
-        spec = instance.specs[service]
-        if not self.shared:
-            return command_plan(spec, process, size)
-        return pod_command_plan(spec, process, service, list(instance.specs).index(service), size)
-
-    def port(self, instance: Instance) -> Port:
-        """Return a running guest's port for commands. Raises UsageError without one, or when it does not run."""
-        running = self._running.get(instance.name)
-        if running is None or running.port is None or running.console.ended:
-            why = "it does not run" if self.executes else f"{self.name} has no port for that"
-            raise UsageError(f"execute a command in {instance.name}: {why}")
-        return running.port
-
-    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
-        port = self.port(instance)
-        plan = self.plan_command(instance, service, replace(instance.specs[service].process, args=words))
-        return port.run(plan, timeout_s)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""

@@ -9,6 +9,7 @@ when it is killed, what is left is a dead run's, which `./invoke clean` finds.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from typing import IO
 from msgspec import Struct, field, json
 from msgspec.structs import replace
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.config.types import Mount
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
@@ -34,6 +36,7 @@ from testbed.interruption import Interrupted, Undo, raise_on_signals
 from testbed.lab import Lab
 from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
+from testbed.outward import Outward
 from testbed.platforms import registry
 from testbed.platforms.protocol import Concluding, Executing, Instance, Platform, Reachable
 from testbed.platforms.vm import VmPlatform
@@ -48,6 +51,7 @@ from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
 from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
+from testbed.services.naming import leads_out
 from testbed.services.processes import complete
 from testbed.services.specs import Mounts
 
@@ -60,7 +64,7 @@ LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 120.0, 86400.0
 class Order(Struct, frozen=True):
     """What is to be started: the ``scenario`` by name below the folder ``scenarios``, or by path, as ``project``;
     ``asked`` is what was asked for of its compose files, and ``timeout_s`` how long it may take to be ready, None for
-    as long as its scenario says, or LEAST_TIMEOUT_S."""
+    as long as its scenario says, or LEAST_TIMEOUT_S. One that is ``closed`` has no way out to other networks."""
 
     project: str
     scenario: str
@@ -70,6 +74,7 @@ class Order(Struct, frozen=True):
     base: str = ""
     asked: Asked = NOTHING_ASKED
     timeout_s: float | None = None
+    closed: bool = False
 
 
 class _Logs(Struct, frozen=True):
@@ -112,7 +117,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         pid = os.getpid()
         record = Record(order.project, scenario.name, order.platform, order.platform, pid, start_time(pid), time.time())
         records.write(directory, record)
-        lab = Lab()
+        lab = Lab(outward=_leads_out(order, scenario, say))
         platform = registry.create(order.platform, name, directory, lab, order.accelerator, machines=_MACHINES)
         undo.callback(platform.close)
         images, mounts = _prepare(order, scenario, platform, directory, say)
@@ -120,6 +125,9 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         scenario = replace(scenario, services=services)
         ready_at = scenario.settings.ready
         listeners = list_listeners(scenario.services, (ready_at.service, ready_at.port), say)
+        if lab.outward:
+            way = undo.enter_context(Outward())
+            lab.when_entered(way.connect)
         undo.enter_context(lab)
         logs = _Logs(records.make_logs(directory))
         around = _Surroundings(scenario, _with_patience(scenario.settings, order), images, lab, logs, mounts)
@@ -190,6 +198,18 @@ def _prepare(
     say(f"preparing {order.platform}")
     platform.prepare(scenario, images)
     return images, mounts
+
+
+def _leads_out(order: Order, scenario: Scenario, say: Callable[[str], None]) -> bool:
+    """Return whether the application gets a way out to other networks: unless nobody wants one, or this host has
+    none."""
+    networks = scenario.application.networks
+    if order.closed or not any(leads_out(service, networks) for service in scenario.services):
+        return False
+    if shutil.which("slirp4netns", path=DEFAULT_PATH) is None:
+        say("nothing leads out to other networks: slirp4netns is not installed (apt-get install slirp4netns)")
+        return False
+    return True
 
 
 def _first_members(scenario: Scenario, application: Application) -> tuple[Member, ...]:

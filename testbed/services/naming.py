@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from testbed.compose.model import Attachment, Pairs, Service
+from testbed.compose.model import Attachment, Network, Pairs, Service
 
 # The network of a service that names none.
 DEFAULT = "default"
 # In place of an address: the host's, as seen from the services (Compose specification, extra_hosts).
 GATEWAY = "host-gateway"
+
+
+def make_resolver(service: Service, name_server: str) -> str:
+    """Return the text of a service's resolv.conf(5), with what its file says of it, or else the ``name_server``, "" for
+    none; empty when there is nothing to be said."""
+    servers = service.dns or ((name_server,) if name_server else ())
+    lines = [f"nameserver {server}" for server in servers]
+    lines += [f"search {' '.join(service.dns_search)}"] if service.dns_search else []
+    lines += [f"options {' '.join(service.dns_options)}"] if service.dns_options else []
+    return "".join(f"{line}\n" for line in lines)
+
+
+def leads_out(service: Service, networks: Sequence[Network]) -> bool:
+    """Return whether any of the networks that a service is in leads elsewhere."""
+    internal = {network.name for network in networks if network.internal}
+    return service.network_mode != "none" and any(one.network not in internal for one in list_networks(service))
 
 
 def list_networks(service: Service) -> tuple[Attachment, ...]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from msgspec.structs import replace
+
 from runtime.config.types import Mount
 from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Link, Spec
 from testbed.scenario.model import Scenario
 from testbed.services.mounts import list_tmpfs
-from testbed.services.naming import list_hosts
+from testbed.services.naming import leads_out, list_hosts, make_resolver
 from testbed.services.processes import make_process
 
 # What is mounted in the services that see the host's own files, by service.
@@ -31,6 +33,8 @@ def make_specs(
     addresses = {service.name: str(link.address.ip) for service, link in zip(services, links, strict=True)}
     made = []
     for service, link in zip(services, links, strict=True):
+        if not leads_out(service, scenario.application.networks):
+            link = replace(link, gateway=None)
         image = images[service.name]
         gateway = str(link.address.network.network_address + 1)
         made.append(
@@ -44,6 +48,7 @@ def make_specs(
                 seccomp=service.seccomp,
                 mounts=mounts.get(service.name, list_tmpfs(service)),
                 read_only=service.read_only,
+                resolver=make_resolver(service, str(link.gateway or "")),
             )
         )
     return tuple(made)

@@ -19,7 +19,6 @@ from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
 from runtime.plan.network import OWN_SOCKET, loopback_steps
 from runtime.plan.process import search_path
 from runtime.plan.steps import (
-    Bind,
     Chdir,
     CloseOnExec,
     Exec,
@@ -30,15 +29,16 @@ from runtime.plan.steps import (
     SetHostname,
     Step,
     Umask,
-    WaitPath,
     Write,
 )
-from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, PORT, ROOT, boot_steps, overlay_steps, root_steps
+from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
 
 # Where a container host has the layers, each under its name on the disk.
 LAYERS = "/layers"
 # What the supervisor is to do, as text; it is in memory.
 DESCRIPTION = "/run/supervisor.json"
+# Where the server of commands finds the machine's port; the containers have other roots.
+DEVICES = "/run/devices"
 BRIDGE = "br0"
 BRIDGE_INDEX = 100
 # All that a v2 hierarchy can pass on; a kernel without one of them goes without.
@@ -89,6 +89,15 @@ def cgroup_steps() -> tuple[Step, ...]:
     )
 
 
+def _port_steps() -> tuple[Step, ...]:
+    """Return steps that show the machine's devices in the root, beside its own /dev, which has none of them."""
+    directory = DEVICES.lstrip("/")
+    return (
+        Mkdir(directory, inside=True),
+        Mount("devtmpfs", directory, "devtmpfs", MS_NOSUID | MS_NOEXEC, inside=True),
+    )
+
+
 def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
     """Return the plan of the guest; ``modules`` are the files to load, in order, by their paths in the initial RAM
     disk."""
@@ -100,7 +109,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
             *root_steps(),
             *cgroup_steps(),
-            *((WaitPath(PORT), Bind(PORT, PORT.lstrip("/"))) if host.commands else ()),
+            *(_port_steps() if host.commands else ()),
             *MOVE_IN,
             SetHostname(host.hostname),
             Write(DESCRIPTION.lstrip("/"), (host.description,), create=True, inside=True),

@@ -80,12 +80,9 @@ DISK, XEN_DISK = "/dev/vda", "/dev/xvda"
 LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
 # Into the new root without pivot_root.
 MOVE_IN: tuple[Step, ...] = (Mount(".", "/", "", MS_MOVE), Chroot("."), Chdir("/"))
-# The first port of the first virtio-serial device, as devtmpfs calls it (drivers/char/virtio_console.c; 0 is the
-# console's), and what the process does that executes what comes through it.
-PORT = "/dev/vport0p1"
-COMMANDS: tuple[Step, ...] = (WaitPath(PORT), ServeCommands(PORT))
 NO_INPUT = Open("/dev/null", 0, os.O_RDONLY)
 _CGROUP = "/cgroup"
+_MOST_DEVICES = 64
 # The cgroup of a workload whose tasks have a limit, and the hierarchy that it is in.
 WORKLOAD, TASKS = "workload", Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
 _CONSOLE, _CONSOLE_TOO = 0, 2  # the kernel opens it for PID 1; the second one stays when the workload has its input
@@ -170,7 +167,7 @@ def closing_steps(spec: Spec) -> tuple[Step, ...]:
 
 def naming_steps(spec: Spec) -> tuple[Step, ...]:
     """The host name, and the files below /etc that name host and neighbours; the root has been entered."""
-    return (SetHostname(spec.hostname), *written_files(identity_files(spec.hostname, spec.hosts)))
+    return (SetHostname(spec.hostname), *written_files(identity_files(spec.hostname, spec.hosts, spec.resolver)))
 
 
 def executing_steps(spec: Spec, line: str, hold: tuple[Step, ...] = ()) -> tuple[Step, ...]:
@@ -193,6 +190,15 @@ def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
         *join_steps(TASKS, WORKLOAD),
         Unshare(CLONE_NEWCGROUP),
     )
+
+
+def serve_commands(devices: str = "/dev") -> ServeCommands:
+    """Return what the process does that executes what comes through the machine's port; ``devices`` is a devtmpfs.
+
+    The port is the first of its device, whose number says which of the machine's virtio devices it is
+    (drivers/char/virtio_console.c; port 0 is a console's).
+    """
+    return ServeCommands(tuple(f"{devices}/vport{number}p1" for number in range(_MOST_DEVICES)))
 
 
 def _server(pids: int | None, *serving: Step) -> tuple[Step, ...]:
@@ -230,7 +236,7 @@ def guest_plan(
             *(own if writable_disk else overlay_steps(disk, file_system)),
             *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
             *(_server(spec.resources.pids, ServePlans(0)) if served else ()),
-            *(_server(spec.resources.pids, *COMMANDS) if commands else ()),
+            *(_server(spec.resources.pids, serve_commands()) if commands else ()),
             *MOVE_IN,
             *workload_steps(spec, NO_INPUT, hold=(LogLine(POOLED), WaitInput(_CONSOLE_TOO)) if pooled else ()),
         )

@@ -33,11 +33,11 @@ from runtime.plan.steps import (
 )
 from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Spec
-from vm_images.plans.guest import COMMANDS, MOVE_IN, NO_INPUT, boot_steps, network_steps
+from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps, serve_commands
 
 # Where the server of commands has the first process of the first service, and then those of the others.
 FIRST_PROCESS = 200
-_POD, _CGROUP, _LOWER = "/pod", "/cgroup", "/lower"
+_POD, _CGROUP, _LOWER, _DEVICES = "/pod", "/cgroup", "/lower", "/dev"
 _CONTROLLERS = ("cpu", "memory", "pids")
 # cgroup v2 with what the services' limits rest on; found so in every guest, for it is mounted here.
 HIERARCHIES = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
@@ -68,7 +68,8 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
 def _server(services: int) -> tuple[Step, ...]:
     """Return a process beside those of the services, which have been forked after the one that reports the memory."""
     opened = (OpenForked(1 + number, FIRST_PROCESS + number) for number in range(services))
-    return forked(*opened, *COMMANDS)
+    devices = (Mkdir(_DEVICES), Mount("devtmpfs", _DEVICES, "devtmpfs", MS_NOSUID | MS_NOEXEC))
+    return forked(*opened, *devices, serve_commands(_DEVICES))
 
 
 def _lower(disk: str) -> str:

@@ -264,10 +264,22 @@ static int look_at(struct command *c, int port, const struct pollfd *at) {
   return result == 0 && c->used && (at[4].revents || c->ended) ? take_end(c, port) : result;
 }
 
+/* The first of the paths that there is. */
+static int open_port(const struct step *s) {
+  for (uint64_t waited_ms = 0; waited_ms < s->serve_commands.timeout_ms; waited_ms++, sleep_1ms()) {
+    const uint8_t *path = s->list;
+    for (uint64_t i = 0; i < s->serve_commands.paths_count; i++, path = plan_next_string(path)) {
+      int port = open_path((const char *)path + 4, O_RDWR);
+      if (port != -ENOENT) return port;
+    }
+  }
+  return -ETIMEDOUT;
+}
+
 /* Ends when the port does. A reader of ours that has gone is an error, not a signal. */
 int perform_serve_commands(const struct step *s) {
   struct { uint64_t handler, flags, restorer, mask; } ignored = {1 /* SIG_IGN */, 0, 0, 0};
-  OWNED int port = open_path(s->serve_commands.path, O_RDWR);
+  OWNED int port = open_port(s);
   int result = port < 0 ? port : (int)SYS(rt_sigaction, SIGPIPE, &ignored, 0, sizeof ignored.mask);
   while (result == 0) {
     struct pollfd watched[1 + WATCHED * FRAME_MOST_COMMANDS];

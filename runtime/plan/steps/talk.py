@@ -105,14 +105,18 @@ class ServeFile(Step, frozen=True):
 
 
 class ServeCommands(Step, frozen=True):
-    """Execute the programs that frames through the port at ``path`` ask for, several at a time, each by a plan of its
-    own, and pass their streams on (launcher/frames.py). This goes on for as long as the port is there, so it is a step
-    for a forked process."""
+    """Execute the programs that frames through a port ask for, several at a time, each by a plan of its own, and pass
+    their streams on (launcher/frames.py). The port is the first of the ``paths`` that there is, within ``timeout_ms``.
+    This goes on for as long as it is there, so it is a step for a forked process."""
 
-    words = "execute what frames through {path} ask for, and pass its streams on"
     purpose = purposes.COMMANDS
 
-    path: str
+    paths: tuple[str, ...]
+    timeout_ms: Positive = 10_000
+
+    def describe(self) -> str:
+        at = self.paths[0] if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
+        return f"execute what frames through {at} ask for, and pass its streams on"
 
 
 class NetlinkSocket(Step, frozen=True):

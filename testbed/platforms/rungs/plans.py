@@ -69,7 +69,7 @@ def rung_plan(made: Made, spec: Spec, hierarchies: Hierarchies, cgroup: str, att
     connection = Connection(spec.link, attachment, made_outside=mapped) if own and spec.link is not None else None
     image = ImageRoot(
         spec.layers,
-        identity_files(spec.hostname, spec.hosts),
+        identity_files(spec.hostname, spec.hosts, spec.resolver),
         memory_at=made.memory,
         owner=FIRST_ID if mapped else 0,
     )

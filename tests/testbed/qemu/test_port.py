@@ -46,7 +46,7 @@ def port(tmp_path: Path) -> Iterator[Port]:
     master, slave = os.openpty()
     tty.setraw(slave)
     plan = tmp_path / "plan"
-    plan.write_bytes(encode(Plan((ServeCommands(os.ttyname(slave)),))))
+    plan.write_bytes(encode(Plan((ServeCommands((os.ttyname(slave),)),))))
     one = Port(tmp_path / "port")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as qemu:
         qemu.connect(str(one.path))
