@@ -78,7 +78,7 @@ class Lab:
 
     It is the calling thread that moves, and threads that it starts later; enter before starting any.
     ``bridge_index`` is the bridge's interface index while inside. One that leads ``outward`` is the way out of all
-    that is in it, and asks names for it (testbed.outward); else nothing leads out.
+    that is in it, and asks names for it (testbed.projects.outward); else nothing leads out.
     """
 
     def __init__(self, *, outward: bool = False) -> None:

@@ -33,6 +33,7 @@ from testbed.results import check_base
 from testbed.scenario import consolidation as servers
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import list_unapplied, require_init, require_no_shared
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
@@ -231,8 +232,10 @@ def check_options(
     registry.require_containers(names, scenario.services)
     registry.require_memory(names, scenario.services)
     registry.require_mounts(names, scenario.services)
+    registry.require_grants(names, scenario.services)
     require_no_shared(scenario.services, "a copy that is measured")
     require_init(scenario.services)
+    require_sysctls(scenario.services)
     for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
         progress(line)
     for name in names:

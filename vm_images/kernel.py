@@ -39,8 +39,8 @@ class GuestKernel(Struct, frozen=True):
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
     the order of loading; after them a guest with a balloon loads ``balloon_modules``, a host of containers
     ``host_modules``, one with a port for commands ``port_modules``. A guest of Xen's loads ``xen_modules`` in place of
-    all these. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name, ``version`` its
-    digest.
+    all these. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name,
+    ``version`` its digest.
     """
 
     folder: Path

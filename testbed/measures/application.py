@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
-from runtime.errors import WorkloadError
+from runtime.errors import UsageError, WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
 from testbed.lab import find_ports
@@ -83,6 +83,8 @@ def make_questions(
     those of services that have done their work; nothing of one without ports."""
     if not ready.service:
         return ()
+    if ready.service not in addresses:
+        raise UsageError(f"x-testbed.ready: {ready.service} has no network (network_mode: none)", "ask another service")
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
     ports = [
         (service.name, port) for service in scenario.services if service.name not in complete for port in service.ports
@@ -146,8 +148,8 @@ class Application:
     with the last lines of every console, when the application is not ready in time or one of its processes ends, but
     for those that ``may_complete``, as those that others wait for to complete: they may end with status 0. One that
     ``asks_health`` asks each service for that by the command of its file, where a platform can run one, until it is
-    left (``checks``); otherwise a service is healthy when its ports are open. ``addresses`` are by service; ``filled``
-    is what those of its instances took, by name, that were made beforehand.
+    left (``checks``); otherwise a service is healthy when its ports are open. ``addresses`` are by service;
+    one without a network has none. ``filled`` is what those of its instances took, by name, that were made beforehand.
     """
 
     def __init__(
@@ -303,7 +305,7 @@ class Application:
         for instance in self.instances:
             first_processes.begin(instance)
         answers = self._ask(asked, first_processes, requested_ns, timeout_s)
-        while len(first_processes.phases) < len(self.addresses):  # services that have no port to ask
+        while len(first_processes.phases) < len(self._context.scenario.services):  # services that have no port to ask
             self._watch(first_processes)
             time.sleep(0.001)
         counted = before, counting.read(self._platform, self.instances)

@@ -25,6 +25,10 @@ class GuestCommands:
         self._running: dict[str, Running] = {}
 
     @property
+    def name(self) -> str:
+        return self._variant.name
+
+    @property
     def executes(self) -> bool:
         return self._variant.has_port
 
@@ -48,7 +52,7 @@ class GuestCommands:
         """Return a running guest's port for commands. Raises UsageError without one, or when it does not run."""
         running = self._running.get(instance.name)
         if running is None or running.port is None or running.console.ended:
-            why = "it does not run" if self.executes else f"{self._variant.name} has no port for that"
+            why = "it does not run" if self.executes else f"{self.name} has no port for that"
             raise UsageError(f"execute a command in {instance.name}: {why}")
         return running.port
 

@@ -226,6 +226,23 @@ def require_countable(names: Iterable[str], measures: Iterable[str]) -> None:
         )
 
 
+def require_grants(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names what a service sets in its kernel or is granted of it, or that it is to have no
+    network, where one of these platforms cannot: its services share that, or it is not told so by us."""
+    without = [name for name in names if name not in ("container", "container-pooled") and not _is_alone(name)]
+    asked = [f"{one.name}.sysctls" for one in services if one.sysctls]
+    asked += [f"{one.name}.devices" for one in services if one.devices]
+    asked += [f"{one.name}.network_mode: none" for one in services if one.network_mode == "none"]
+    if without and asked:
+        raise UsageError(f"{', '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
+
+
+def _is_alone(name: str) -> bool:
+    """Return whether a platform is a machine for each service, which our launcher brings up."""
+    variant = VARIANTS.get(name)
+    return variant is not None and variant.guest_per == "service" and variant.boots_kernel and variant.start == "cold"
+
+
 class Machines(Struct, frozen=True):
     """What was asked for of all virtual machines: ``kernel`` is one of somebody's own, for those that are given one;
     ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits; with ``commands`` they have a

@@ -107,10 +107,6 @@ class VmPlatform(GuestCommands):
         return self._prepared
 
     @property
-    def name(self) -> str:
-        return self._variant.name
-
-    @property
     def shared(self) -> bool:
         return self._variant.guest_per == "application"
 

@@ -36,13 +36,13 @@ from testbed.interruption import Interrupted, Undo, raise_on_signals
 from testbed.lab import Lab
 from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
-from testbed.outward import Outward
 from testbed.platforms import registry
 from testbed.platforms.protocol import Concluding, Executing, Instance, Platform, Reachable
 from testbed.platforms.vm import VmPlatform
 from testbed.projects import record as records
 from testbed.projects.commands import SOCKET, CommandServer, Request
 from testbed.projects.forward import Forwarder, list_listeners
+from testbed.projects.outward import Outward
 from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
@@ -50,6 +50,7 @@ from testbed.qemu.port import Port
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
+from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
 from testbed.services.naming import leads_out
 from testbed.services.processes import complete
@@ -106,9 +107,11 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     for note in (*scenario.application.notes, *list_unapplied(scenario.services)):
         say(note)
     require_init(scenario.services)
+    require_sysctls(scenario.services)
     name = records.lease_name(order.project)
     registry.require_memory([order.platform], scenario.services)
     registry.require_containers([order.platform], scenario.services)
+    registry.require_grants([order.platform], scenario.services)
     registry.require_programs([order.platform])
     if order.platform != "container":
         require_no_shared(scenario.services, order.platform)
@@ -215,7 +218,8 @@ def _leads_out(order: Order, scenario: Scenario, say: Callable[[str], None]) -> 
 def _first_members(scenario: Scenario, application: Application) -> tuple[Member, ...]:
     instances = {service: one.name for one in application.instances for service in one.specs}
     return tuple(
-        Member(one.name, instances[one.name], application.addresses[one.name], one.ports) for one in scenario.services
+        Member(one.name, instances[one.name], application.addresses.get(one.name, ""), one.ports)
+        for one in scenario.services
     )
 
 

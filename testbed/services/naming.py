@@ -8,6 +8,7 @@ from testbed.compose.model import Attachment, Network, Pairs, Service
 
 # The network of a service that names none.
 DEFAULT = "default"
+LOOPBACK = "127.0.0.1"
 # In place of an address: the host's, as seen from the services (Compose specification, extra_hosts).
 GATEWAY = "host-gateway"
 
@@ -34,20 +35,22 @@ def list_networks(service: Service) -> tuple[Attachment, ...]:
 
 
 def list_hosts(service: Service, services: Sequence[Service], addresses: Mapping[str, str], gateway: str) -> Pairs:
-    """Return the names that a service finds, each once with its address: its own, those that its file adds, those of
+    """Return the names that a service finds, each once with its address (a service without a network has none in
+    ``addresses``): its own, those that its file adds, those of
     links, then the names and aliases of all services that share a network with it."""
-    own = service.hostname or service.name
-    names: dict[str, str] = {own: addresses[service.name]}
+    own, address = service.hostname or service.name, addresses.get(service.name, LOOPBACK)
+    names: dict[str, str] = {own: address}
     if service.domainname:
-        names[f"{own}.{service.domainname}"] = addresses[service.name]
+        names[f"{own}.{service.domainname}"] = address
     for name, address in service.hosts:
         names.setdefault(name, gateway if address == GATEWAY else address)
     for linked, name in service.links:
-        names.setdefault(name, addresses[linked])
+        if linked in addresses:
+            names.setdefault(name, addresses[linked])
     seen = {attachment.network for attachment in list_networks(service)}
     for other in services:
         shared = [attachment for attachment in list_networks(other) if attachment.network in seen]
-        if service.network_mode != "none" and shared:
+        if service.name in addresses and other.name in addresses and shared:
             names.setdefault(other.name, addresses[other.name])
             for alias in (alias for attachment in shared for alias in attachment.aliases):
                 names.setdefault(alias, addresses[other.name])

@@ -235,6 +235,7 @@ def guest_plan(
             *_task_limit_steps(spec.resources.pids),
             *(own if writable_disk else overlay_steps(disk, file_system)),
             *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
+            *(Write(f"proc/sys/{name.replace('.', '/')}", (value,)) for name, value in spec.sysctls),
             *(_server(spec.resources.pids, ServePlans(0)) if served else ()),
             *(_server(spec.resources.pids, serve_commands()) if commands else ()),
             *MOVE_IN,

@@ -43,10 +43,12 @@ def test_commands_run_where_their_service_does(
     names = ("store", "web") if platform.shared else ("web",)
     with Lab() as lab:
         links = [lab.link(0, 0 if platform.one_address else number) for number in range(len(names))]
+        sysctls = () if kind == "vm-pod" else (("net.core.somaxconn", "77"),)
         specs = {
             name: Spec(Process(("sleep", "1000")), (str(layer),), name, Resources(128 << 20, 0.5, 12), link)
             for name, link in zip(names, links, strict=True)
         }
+        specs = {name: replace(spec, sysctls=sysctls) for name, spec in specs.items()}
         one = Instance("a0-web", 0, specs, tmp_path / "log")
         platform.start(one)
         platform.started(one, TIMEOUT_S)
@@ -61,6 +63,9 @@ def test_commands_run_where_their_service_does(
             assert (
                 platform.execute(one, name, ("sh", "-c", "busybox ip -o addr show eth0 | busybox grep -q ."), 20) == 0
             )
+            if sysctls:
+                setting = 'test "$(cat /proc/sys/net/core/somaxconn)" = 77'
+                assert platform.execute(one, name, ("sh", "-c", setting), 20) == 0
             many = "i=0; while [ $i -lt 20 ]; do sleep 0.3 & i=$((i+1)); done"
             assert platform.execute(one, name, ("sh", "-c", many), 30) != 0, "its task limit holds"
         assert platform.execute(one, "web", ("sleep", "100"), 0.2) is None

@@ -111,7 +111,8 @@ def test_a_program_has_streams_of_its_own_and_a_status(port: Port) -> None:
 
 def test_no_more_is_under_way_than_is_taken(port: Port) -> None:
     lots = Taken(port, shell("head -c 300000 /dev/zero"), held=1 << 30)
-    time.sleep(0.3)
+    until(lambda: len(lots.output[frames.OUTPUT]) >= frames.CREDIT_BYTES)
+    time.sleep(0.2)
     assert len(lots.output[frames.OUTPUT]) == frames.CREDIT_BYTES and not lots.ended.is_set()
     assert port.run(shell("exit 3"), 10) == 3, "another one is not kept waiting"
     while not lots.ended.wait(0.01):

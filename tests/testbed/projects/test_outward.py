@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from runtime.spec import Process, Resources, Spec
-from testbed import outward
 from testbed.lab import GATEWAY, Lab
-from testbed.outward import Outward, find_name_server
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.protocol import Instance, Platform
 from testbed.platforms.vm import VmPlatform
+from testbed.projects import outward
+from testbed.projects.outward import Outward, find_name_server
 from tests.waiting import until
 
 # Each line is what was reached, or not: by name server and by two ports of the host's, of which one is its loopback's.
