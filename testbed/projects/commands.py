@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from msgspec import Struct, ValidationError, json
+from msgspec import DecodeError, Struct, json
 
 from runtime.errors import TestbedError, WorkloadError
 from runtime.launcher import StepError, frames
@@ -111,7 +111,7 @@ class CommandServer:
         try:
             port, plan = self._reach(json.decode(content, type=Request))
             number = port.begin(plan, _Passing(connection, plan))
-        except ValidationError as error:
+        except DecodeError as error:
             connection.sendall(pack(0, frames.FAILED, json.encode(Refusal(f"what was asked for: {error}"))))
             return
         except TestbedError as error:

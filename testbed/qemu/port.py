@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from runtime.errors import TestbedError, WorkloadError
+from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.launcher import StepError, frames
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
@@ -98,13 +98,20 @@ class Port:
 
     def begin(self, plan: Plan, take: Take) -> int:
         """Have the guest perform the plan; return the program's number. ``take`` gets its frames, at the end of which
-        comes ENDED or FAILED. Raises WorkloadError when the guest cannot be told."""
+        comes ENDED or FAILED. Raises UsageError for a plan that is too large, WorkloadError when the guest cannot be
+        told."""
+        encoded = encode(plan)
+        if len(encoded) > frames.PLAN_BYTES:
+            raise UsageError(
+                f"execute a command of {len(encoded)} bytes in a guest: more than the guest takes, {frames.PLAN_BYTES}",
+                "give it less by its arguments, and the rest by its input",
+            )
         with self._changing:
             self._last += 1
             number = self._last
             self._programs[number] = _Program(plan, take)
         try:
-            self.send(number, frames.START, encode(plan))
+            self.send(number, frames.START, encoded)
         except BaseException:
             self._programs.pop(number, None)
             raise

@@ -102,8 +102,15 @@ static int start_command(struct command *c, uint32_t id, const uint8_t *bytes, s
     if (pid < 0) close_owned(&ours[i]);
   }
   if (pid < 0) return (int)pid;
-  *c = (struct command){.id = id, .used = 1, .launcher = pid, .talk = ours[3], .process = -1, .credit = FRAME_CREDIT_BYTES,
-    .left = LEFT_AT_END, .input = ours[0], .output = {ours[1], ours[2]}};
+  *c = (struct command){.id = id,
+    .used = 1,
+    .launcher = pid,
+    .talk = ours[3],
+    .process = -1,
+    .credit = FRAME_CREDIT_BYTES,
+    .left = LEFT_AT_END,
+    .input = ours[0],
+    .output = {ours[1], ours[2]}};
   return 0;
 }
 

@@ -3,69 +3,28 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import threading
 import time
-import tty
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from errno import EAGAIN, EINVAL, ENOENT
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import WorkloadError
-from runtime.launcher import STATIC_BINARY, StepError, frames
-from runtime.plan.encode import encode
-from runtime.plan.steps import CheckExecutable, CloseOnExec, Exec, Plan, ServeCommands, Sync
+from runtime.launcher import StepError, frames
+from runtime.plan.steps import CheckExecutable, Exec, Plan, Sync
 from testbed.qemu import port as ports
 from testbed.qemu.port import COUNT, NUMBERS, Outcome, Port, Reader, pack, read_end
+from tests.testbed.served_port import served_port, shell
 from tests.waiting import until
-
-PATH = "/bin:/usr/bin"
-
-
-def shell(script: str, program: str = "sh") -> Plan:
-    exec_ = Exec((program, "-c", script), (f"PATH={PATH}",), PATH)
-    return Plan((CloseOnExec(), CheckExecutable(program, PATH), exec_))
-
-
-def _copy(read: Callable[[], bytes], write: Callable[[bytes], object]) -> None:
-    with suppress(OSError):
-        while data := read():
-            while data:
-                sent = write(data)
-                data = data[sent if isinstance(sent, int) else len(data) :]
 
 
 @pytest.fixture
 def port(tmp_path: Path) -> Iterator[Port]:
-    """A port whose other end is the launcher's server; a terminal is in place of the device that both have."""
-    master, slave = os.openpty()
-    tty.setraw(slave)
-    plan = tmp_path / "plan"
-    plan.write_bytes(encode(Plan((ServeCommands((os.ttyname(slave),)),))))
-    one = Port(tmp_path / "port")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as qemu:
-        qemu.connect(str(one.path))
-        server = subprocess.Popen([STATIC_BINARY, str(plan)], start_new_session=True)
-        copies = (
-            (lambda: qemu.recv(4096), lambda data: os.write(master, data)),
-            (lambda: os.read(master, 4096), qemu.sendall),
-        )
-        threads = [threading.Thread(target=_copy, args=pair, daemon=True) for pair in copies]
-        for thread in threads:
-            thread.start()
-        try:
-            yield one
-        finally:
-            one.close()
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
-            os.close(slave)
-            os.close(master)
+    with served_port(tmp_path) as one:
+        yield one
 
 
 class Taken:
