@@ -166,8 +166,8 @@ class Application:
         self._platform = platform
         self._completing = list_completing(context.scenario.services)
         self._may_complete = {*may_complete, *self._completing}
-        asks = asks_health and isinstance(platform, Executing) and platform.executes
-        self.checks = Checks(self._execute) if asks else None
+        may_ask = isinstance(platform, Executing) and platform.executes
+        self.checks = Checks(self._execute) if asks_health and may_ask else None
         self._started: list[Instance] = []
         self._restarts = Restarts(context.scenario.services)
         if platform.shared:
@@ -175,9 +175,8 @@ class Application:
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
-        self.instances = make_instances(
-            context, number, label, shared=platform.shared, one_address=platform.one_address
-        )
+        shared, one_address = platform.shared, platform.one_address
+        self.instances = make_instances(context, number, label, shared=shared, one_address=one_address)
         specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
         self.addresses = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
 
@@ -232,8 +231,7 @@ class Application:
         if self.checks is not None:
             for service in self._context.scenario.services:
                 is_new = service.name in instance.specs and self.checks.state(service.name) is None
-                if is_new and is_checked(service):
-                    assert service.healthcheck is not None
+                if is_new and service.healthcheck is not None and is_checked(service):
                     self.checks.begin(service.name, service.healthcheck)
 
     def _await_others(
