@@ -1,6 +1,6 @@
 """Builds of images, by this project and by buildah, in turn on the same contexts.
 
-    sudo .venv/bin/python benchmarks/builds.py [--repeats 3] [--clickme] [--json]
+    sudo .venv/bin/python benchmarks/builds.py [--repeats 3] [--clickme] [--only WORD] [--json]
 
 Each case is built by both with an own store, `buildah build --layers` with its lightest isolation (chroot). "cold" is a
 build of which nothing is cached but the base image; "last line" has another last instruction; "unchanged" is that once
@@ -210,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--clickme", action="store_true", help="also the images of clickme, whose packages are fetched")
+    parser.add_argument("--only", default="", help="cases with this in their names")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if not shutil.which("buildah"):
@@ -230,7 +231,8 @@ def main() -> None:
             peer.take(base.layers[0].path, folder)
             cases += clickme(folder)
         ours.keep()
-        figures = measure(cases, ours, peer, options.repeats)
+        chosen = [case for case in cases if options.only in case.name]
+        figures = measure(chosen, ours, peer, options.repeats)
         _run(["buildah", *peer.storage, "rmi", "--all", "--force"], os.environ)
     print(json.dumps(to_builtins(figures), indent=2) if options.json else show(figures))
 

@@ -12,11 +12,9 @@ those whose images are at hand are brought up and down again, one after the othe
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,11 +29,11 @@ from msgspec import Struct, to_builtins  # noqa: E402
 
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.compose_start import Start, start  # noqa: E402
+from benchmarks.public_files import Listed, fetch, read_list  # noqa: E402
 from runtime.errors import UsageError  # noqa: E402
 from testbed.scenario.model import Scenario, load  # noqa: E402
 
 LIST = Path(__file__).with_suffix(".csv")
-HOST = "https://github.com"
 # Rounds of making what is missing: what was hidden by a mistake shows in the next.
 _ROUNDS = 4
 _LONGEST_REASON = 300
@@ -49,14 +47,6 @@ _MISSING_DOCKERFILE = re.compile(r": there is no '([^']*)' in (/[^;]*)")
 _MISSING = (_MISSING_FOLDER, _MISSING_FILE, _MISSING_DOCKERFILE, _MISSING_VARIABLE)
 
 
-class Listed(Struct, frozen=True):
-    """A public compose file."""
-
-    repository: str
-    path: str
-    commit: str
-
-
 class Read(Struct, frozen=True):
     """What came of one: its services and the seconds that reading took, or the reasons for which it is refused; and of
     its start, if that was asked for."""
@@ -67,27 +57,6 @@ class Read(Struct, frozen=True):
     asked: str = ""
     reasons: tuple[str, ...] = ()
     start: Start | None = None
-
-
-def read_list() -> tuple[Listed, ...]:
-    """Return the files of the list."""
-    with LIST.open(newline="") as stream:
-        return tuple(Listed(**row) for row in csv.DictReader(stream))
-
-
-def fetch(listed: Sequence[Listed], directory: Path) -> None:
-    """Bring the repositories at their commits, each once."""
-    for repository, commit in sorted({(one.repository, one.commit) for one in listed}):
-        target = directory / repository
-        if target.exists():
-            continue
-        target.mkdir(parents=True)
-        for command in (
-            ("init", "-q"),
-            ("fetch", "-q", "--depth", "1", f"{HOST}/{repository}", commit),
-            ("checkout", "-q", "FETCH_HEAD"),
-        ):
-            subprocess.run(["git", "-C", str(target), *command], check=True)
 
 
 def complete(file: Path, message: str) -> bool:
@@ -204,7 +173,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="files with this in their repository or path")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    listed = [one for one in read_list() if options.only in f"{one.repository}/{one.path}"]
+    listed = [one for one in read_list(LIST) if options.only in f"{one.repository}/{one.path}"]
     if options.fetch:
         fetch(listed, options.directory)
     results = []

@@ -16,6 +16,7 @@ from testbed.statistics import FEWEST_TO_SHOW
 _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
 _WALLS_SHOWN = _ROOT_SHOWN = 200
+_COUNTED_SHOWN = 600
 INSTRUCTION_TIME = "instruction time"
 
 
@@ -143,6 +144,7 @@ def list_notes(run: Run) -> list[str]:
             _note_instruction_time(run),
             _note_hypervisor(run),
             _note_walls(run),
+            _note_counted(run),
             _note_noise_before(run),
             _note_disturbed(run),
             _note_held_back(run),
@@ -170,6 +172,14 @@ def _note_walls(run: Run) -> str:
             others.setdefault(str(walls)[:_WALLS_SHOWN], []).append(one.label)
     shown = "; ".join(f"{', '.join(labels)}: {walls}" for walls, labels in others.items())
     return f"Not every platform has the same walls around a workload. {shown}." if shown else ""
+
+
+def _note_counted(run: Run) -> str:
+    """Say of which platforms something else counts than cgroups, and what is not in that, as their facts have it."""
+    counted = [
+        f"{one.label}: {str(how)[:_COUNTED_SHOWN]}" for one in run.platforms if (how := one.facts.get("counted"))
+    ]
+    return f"Not every platform's processor time and memory are a cgroup's. {'; '.join(counted)}." if counted else ""
 
 
 def describe_roots(run: Run) -> str:

@@ -145,6 +145,7 @@ def _describe_measures(run: Run) -> dict[str, Any]:
         "assumptions": servers.list_assumptions(run),
         "neighbours": _section(run, "neighbours", neighbours.draw_neighbours(run), neighbour_tables.make_tables(run)),
         "rungs": rungs.make_rung_tables(run, read_history()),
+        "ladder": rungs.find_ladder_page(run.folder.path),
     }
 
 

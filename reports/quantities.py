@@ -145,6 +145,8 @@ COUNTS = {
     "context_switches": Quantity("context switches", ""),
     "host_context_switches": Quantity("context switches of the whole host", ""),
     "host_interrupts": Quantity("interrupts of the whole host", ""),
+    "metered_cpu": _seconds("processor time, by the hypervisor's count"),
+    "metered_memory": Quantity("memory, by the hypervisor's count", "MiB", MEBIBYTE),
 }
 
 

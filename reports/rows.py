@@ -25,7 +25,7 @@ from testbed.results import RunFolder
 
 _STOPPED = {"cap": "the cap", "slo": "then the service level broke", "memory": "then memory was short"}
 _IN_TABLE = ("latency_p50", "latency_p90", "latency_p99", "cpu_per_request", "host_utilisation", "host_others")
-_COUNTED = ("exits", "page_faults", "context_switches")
+_COUNTED = ("exits", "page_faults", "context_switches", "metered_cpu", "metered_memory")
 
 
 class Row(Struct, frozen=True):

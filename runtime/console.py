@@ -21,7 +21,8 @@ def copy_size(source: int, target: int) -> None:
 
 
 @contextmanager
-def _raw(descriptor: int) -> Iterator[None]:
+def raw_mode(descriptor: int) -> Iterator[None]:
+    """Within, a terminal passes bytes as they are; anything else stays what it is."""
     if not os.isatty(descriptor):
         yield
         return
@@ -39,7 +40,7 @@ def relay(master: int, stdin: int = 0, stdout: int = 1) -> None:
     before = signal.signal(signal.SIGWINCH, lambda *_: copy_size(stdin, master))
     sources = [master, stdin]
     try:
-        with _raw(stdin):
+        with raw_mode(stdin):
             while True:
                 ready = select.select(sources, [], [])[0]
                 if stdin in ready:

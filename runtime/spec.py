@@ -7,6 +7,7 @@ of ``hosts``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Interface
 
@@ -24,7 +25,7 @@ from runtime.config.default import (
     OCI_VERSION,
 )
 from runtime.config.process import Rlimit, User
-from runtime.config.types import Config, Linux, Mount, Namespace, Root
+from runtime.config.types import Config, Device, Linux, Mount, Namespace, Root
 from runtime.errors import UsageError
 from runtime.plan.constants import CAPABILITIES
 from runtime.seccomp.default import default_profile
@@ -84,6 +85,13 @@ class Link(Struct, frozen=True):
     gateway: IPv4Address | None = None
 
 
+class GrantedDevice(Struct, frozen=True):
+    """A device of the host that a container has too: the node there, and what may be done with it (r, w, m)."""
+
+    node: Device
+    access: str = "rwm"
+
+
 class Spec(Struct, frozen=True):
     """One workload, ready to run on either platform.
 
@@ -92,7 +100,9 @@ class Spec(Struct, frozen=True):
     ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``
     puts the default profile in front of the kernel, be it the host's or a guest's. ``mounts`` are made besides those
     that every workload has; a guest can have none of the host's directories. The root of a ``read_only`` workload takes
-    no writes.
+    no writes. ``resolver`` is the text of its /etc/resolv.conf, empty for the image's own.
+    ``sysctls`` are settings of its own namespaces, or of its guest's kernel; a guest has none of the host's
+    ``devices``.
     """
 
     process: Process
@@ -107,6 +117,9 @@ class Spec(Struct, frozen=True):
     seccomp: bool = True
     mounts: tuple[Mount, ...] = ()
     read_only: bool = False
+    resolver: str = ""
+    sysctls: tuple[tuple[str, str], ...] = ()
+    devices: tuple[GrantedDevice, ...] = ()
 
     @property
     def all_mounts(self) -> tuple[Mount, ...]:
@@ -152,6 +165,11 @@ def configured_limits(resources: Resources) -> limits.Resources:
     )
 
 
+def _with_devices(wanted: limits.Resources, devices: Sequence[GrantedDevice]) -> limits.Resources:
+    allowed = (limits.DeviceRule(True, one.node.type, one.node.major, one.node.minor, one.access) for one in devices)
+    return replace(wanted, devices=(*wanted.devices, *allowed))
+
+
 @lru_cache(maxsize=64)
 def configuration(spec: Spec) -> Config:
     """Return the OCI configuration of a workload, whose root is made of its layers.
@@ -160,7 +178,9 @@ def configuration(spec: Spec) -> Config:
     """
     network = () if spec.host_network else (Namespace("network"),)
     linux = Linux(
-        resources=configured_limits(spec.resources),
+        sysctl=dict(spec.sysctls),
+        resources=_with_devices(configured_limits(spec.resources), spec.devices),
+        devices=tuple(one.node for one in spec.devices),
         namespaces=(*_NAMESPACES, *network),
         seccomp=default_profile(spec.process.capabilities) if spec.seccomp else None,
         rootfs_propagation="rprivate",

@@ -19,15 +19,19 @@ import fcntl
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 
 from runtime import container
 from runtime.container import Container
 from runtime.description import from_json
 from runtime.errors import TestbedError
+from runtime.launcher import STATIC_BINARY, memory_file
 from runtime.plan.network import Attachment
 from runtime.spec import Spec
 
+# Of a container, by its name.
+CGROUP = "testbed/{}"
 CREATED, EXECUTING, ENDED, FAILED = "created", "exec", "ended: ", "failed: "
 _CHUNK_BYTES = 1 << 16
 # A longer line is passed on in parts, each of which begins with the container's name.
@@ -85,17 +89,31 @@ def _say(name: str, what: str) -> None:
 def _start(name: str, spec: Spec, attachment: Attachment | None) -> tuple[Container, Output]:
     read, write = os.pipe2(os.O_CLOEXEC)
     try:
-        started = container.start(spec, name=f"testbed/{name}", stdout=write, attachment=attachment)
+        started = container.start(spec, name=CGROUP.format(name), stdout=write, attachment=attachment)
     finally:
         os.close(write)
     _write(f"{mark(name, CREATED)}\n{mark(name, EXECUTING)}\n".encode())
     return started, Output(name, read, _write)
 
 
-def supervise(specs: Mapping[str, Spec], bridge_index: int) -> int:
+def _serve(plan: bytes, first_process: int, containers: Iterable[Container]) -> None:
+    """Have the launcher perform a plan beside the containers, whose first processes it holds, in their order, as
+    descriptors from ``first_process`` on."""
+    with ExitStack() as undo:
+        processes = [os.pidfd_open(one.process.pid) for one in containers]
+        for descriptor in processes:
+            undo.callback(os.close, descriptor)
+        file = undo.enter_context(memory_file("testbed-server", plan))
+        moves = {3: file} | {first_process + number: one for number, one in enumerate(processes)}
+        actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in moves.items()]
+        os.posix_spawn(STATIC_BINARY, (STATIC_BINARY.name, "/proc/self/fd/3"), {}, file_actions=actions)
+
+
+def supervise(specs: Mapping[str, Spec], bridge_index: int = 0, server: str = "", first_process: int = 0) -> int:
     """Start the containers in order, run them until one ends, and return its exit status (128 + n for signal n).
 
-    The others are then ended, too. If one cannot be started, this is reported and the result is 1.
+    The others are then ended, too. If one cannot be started, this is reported and the result is 1. ``server`` is a
+    plan in hexadecimal digits that is performed beside them, once they run; see ``_serve``.
     """
     running: dict[str, Container] = {}
     outputs: list[Output] = []
@@ -108,6 +126,8 @@ def supervise(specs: Mapping[str, Spec], bridge_index: int) -> int:
                 _say(name, FAILED + str(error).replace("\n", " "))
                 return 1
             outputs.append(output)
+        if server:
+            _serve(bytes.fromhex(server), first_process, running.values())
         return _watch(running, outputs)
     finally:
         for started in running.values():
@@ -140,7 +160,7 @@ def main(arguments: list[str]) -> int:
     """Supervise the containers that the named file describes."""
     with open(arguments[0]) as file:
         specs, rest = from_json(file.read())
-    status = supervise(specs, rest.get("bridge_index", 0))
+    status = supervise(specs, **rest)
     if os.isatty(1):
         fcntl.ioctl(1, _DRAIN, 1)  # output still in the serial port when PID 1 ends is lost
     return status

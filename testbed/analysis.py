@@ -35,8 +35,8 @@ START_PHASES = ("created", "first_process", "port_open", "ready")
 STEADY = "steady"
 # What else a start has: latency once it is steady, and what was done before the request.
 START_EXTRAS = ("steady_latency", "pool_fill", "pool_memory")
-# What is counted until an application is ready (testbed.measures.counting): all that begins so.
-COUNT_BEGINNINGS = ("exits", "page_faults", "major_faults", "context_switches", "host_")
+# What is counted until an application is ready (testbed.measures.counting, metering): all that begins so.
+COUNT_BEGINNINGS = ("exits", "page_faults", "major_faults", "context_switches", "host_", "metered_")
 # What an accelerator's label says of an emulated host (testbed.qemu.accelerator). In the reference machine containers
 # run on the same emulated processor, so it would say a difference where there is none.
 _ON_EMULATED_HOST = " on an emulated host"

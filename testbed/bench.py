@@ -33,7 +33,6 @@ from testbed.measures.trials import choose_exit_code, run_trials
 from testbed.platforms import registry
 from testbed.projects.record import list_projects
 from testbed.qemu.connection import check_uri
-from testbed.qemu.variants import VARIANTS
 from testbed.request import Options, Progress, Request, check_options, choose_machines
 from testbed.results import RunFolder
 from testbed.resume import check_same, open_resumed
@@ -216,4 +215,4 @@ def _measure(
 
 def _guess_s(settings: Settings, measure: str, group: Group) -> float:
     """Return what a measure of a group takes on an ordinary host: as long as the slowest of it."""
-    return max(guess_s(measure, settings, find_original(name) in VARIANTS) for name in group)
+    return max(guess_s(measure, settings, find_original(name) in registry.MACHINES) for name in group)

@@ -12,9 +12,11 @@ from testbed.checks import Check
 from testbed.host import kvm
 from testbed.platforms.hypervisors import HYPERVISORS, refuse_hypervisor
 from testbed.platforms.needs import find_needs, look_at_host
+from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.qemu import accelerator
 from testbed.qemu.emulator import find_qemu
 from testbed.qemu.variants import VARIANTS
+from testbed.xen.domain_0 import require_domain_0
 from vm_images.guest import ensure_guest
 from vm_images.kernel import GuestKernel
 from vm_images.kernel_options import find_lacking, needed_options
@@ -114,6 +116,15 @@ def check_hypervisors() -> list[Check]:
         except PrerequisiteError as error:
             checks.append(Check(name, False, error.message, error.hint, required=False))
     return checks
+
+
+def check_xen() -> Check:
+    """Check whether Xen has booted this system, so that its guests can run here."""
+    try:
+        require_domain_0()
+    except PrerequisiteError as error:
+        return Check(PARAVIRTUAL, False, error.message, error.hint, required=False)
+    return Check(PARAVIRTUAL, True, "this system is Xen's domain 0", required=False)
 
 
 def check_variants() -> list[Check]:

@@ -19,6 +19,7 @@ from runtime.plan.workload import workload_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import Lab, link_of
+from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.peer import Place
 from testbed.platforms.peers.plans import program_plan
@@ -31,9 +32,9 @@ from testbed.qemu.variants import VARIANTS
 from testbed.rungs.read import find_rung
 from testbed.scenario.model import Scenario, load
 from testbed.services.specs import make_specs
-from vm_images.guest import ensure_guest
+from vm_images.guest import ensure_guest, xen_guest_of
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
-from vm_images.plans.guest import guest_plan
+from vm_images.plans.guest import XEN_DISK, guest_plan
 from vm_images.plans.pod import pod_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan
 from vm_images.plans.unit import unit_plan
@@ -60,6 +61,9 @@ def plan_service(spec: Spec, platform: str) -> Plan:
             served=variant.start == "restored",
             pooled=variant.start == "pooled",
         )
+    if platform == PARAVIRTUAL:
+        kernel = ensure_guest(store_root() / "guest").kernel
+        return guest_plan(spec, xen_guest_of(kernel).modules("pci"), disk=XEN_DISK)
     name, pooled = cgroup_name("example", spec.hostname), platform == "container-pooled"
     if platform in PEERS:
         peer, scratch = PEERS[platform], STATE_ROOT / "example" / platform

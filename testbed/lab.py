@@ -15,6 +15,8 @@ from itertools import count
 from pathlib import Path
 from types import TracebackType
 
+from msgspec.structs import replace
+
 from runtime import libc, network
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.plan.constants import CLONE_NEWNET
@@ -23,6 +25,8 @@ from runtime.spec import Link
 
 BRIDGE = "tb0"
 NETWORK = IPv4Network("10.77.0.0/16")
+# The bridge's own address.
+GATEWAY = NETWORK.network_address + 1
 # A bridge takes 1,023 ports (include/uapi: BR_PORT_BITS 10), one a service.
 PORTS_LIMIT = 1023
 _SERVICES_LIMIT = 200
@@ -74,10 +78,12 @@ class Lab:
     """A context manager: enter the namespace and build the bridge; leave it and let the kernel take it apart.
 
     It is the calling thread that moves, and threads that it starts later; enter before starting any.
-    ``bridge_index`` is the bridge's interface index while inside.
+    ``bridge_index`` is the bridge's interface index while inside. One that leads ``outward`` is the way out of all
+    that is in it, and asks names for it (testbed.projects.outward); else nothing leads out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, outward: bool = False) -> None:
+        self.outward = outward
         self.bridge_index = 0
         self._attachments = count(1)
         self._undo = ExitStack()
@@ -106,11 +112,10 @@ class Lab:
             setting = Path(f"/proc/sys/net/ipv6/conf/{scope}/disable_ipv6")
             if setting.exists():
                 setting.write_text("1")
-        gateway = NETWORK.network_address + 1
         network.request(network.loopback_up(), "bring lo up in the lab")
-        network.request(network.create_bridge(BRIDGE, mac_of(gateway)), f"create bridge {BRIDGE}")
+        network.request(network.create_bridge(BRIDGE, mac_of(GATEWAY)), f"create bridge {BRIDGE}")
         self.bridge_index = socket.if_nametoindex(BRIDGE)
-        address = IPv4Interface(f"{gateway}/{NETWORK.prefixlen}")
+        address = IPv4Interface(f"{GATEWAY}/{NETWORK.prefixlen}")
         network.request(network.add_address(self.bridge_index, address), f"give {BRIDGE} {address}")
 
     def attach(self) -> Attachment:
@@ -125,6 +130,8 @@ class Lab:
         apart, and see the workload late.
         """
         link = link_of(application, service)
+        if self.outward:
+            link = replace(link, gateway=GATEWAY)
         if link.mac not in self._neighbours:
             message = network.add_neighbour(self.bridge_index, link.address.ip, link.mac)
             network.request(message, f"set neighbour {link.address.ip}")

@@ -17,6 +17,7 @@ from runtime.output import shortened
 from testbed.host.facts import read_first_line, read_libvirt_version
 from testbed.platforms.hypervisors import HYPERVISORS
 from testbed.platforms.needs import Host, look_at_host
+from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import probe
 from testbed.platforms.registry import NAMES, require_platform
@@ -55,6 +56,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "vm-tuned": "vm with pinned processors that knows the host's topology",
         "emulated-1988": "vm translated one instruction at a time by one thread, as SoftPC ran a PC",
         "hardware-2006": "vm on virtualisation in hardware, or not at all",
+        "paravirtual-2003": "guests of Xen's, paravirtual: where Xen has booted, as in the reference machine",
         "process": "a process of the host, with the image's root mounted and no walls",
         "chroot": "the same behind chroot(2)",
         "bwrap": "bubblewrap: namespaces without privileges",
@@ -161,6 +163,8 @@ def _find_version(name: str) -> str:
         return f"CRIU {find_criu().version}"
     if name == "libvirt-lxc":
         return f"libvirt {read_libvirt_version()}"
+    if name == PARAVIRTUAL:
+        return "Xen"
     if name == "docker":
         return read_first_line("docker", "--version") or "docker"
     return "this checkout"

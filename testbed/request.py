@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from testbed.results import check_base
 from testbed.scenario import consolidation as servers
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
+from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import list_unapplied, require_init, require_no_shared
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
@@ -206,10 +207,10 @@ def check_options(
     options: Options,
     progress: Progress,
     rivals: Callable[[Sequence[str]], Sequence[str]] = lambda names: (),
-    absent: Collection[str] | None = None,
+    absent: Mapping[str, str] | None = None,
 ) -> Request:
     """Return what the options ask for; ``rivals`` names the platforms of another revision, given this one's. ``absent``
-    are those that the reference machine lacks, for a run there.
+    are those that the reference machine lacks, for a run there, with the reasons.
 
     Raises UsageError for what nobody can do, and PrerequisiteError without root or a place for run folders: before
     images are built for minutes.
@@ -231,14 +232,17 @@ def check_options(
     registry.require_containers(names, scenario.services)
     registry.require_memory(names, scenario.services)
     registry.require_mounts(names, scenario.services)
+    registry.require_grants(names, scenario.services)
     require_no_shared(scenario.services, "a copy that is measured")
     require_init(scenario.services)
+    require_sysctls(scenario.services)
     for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
         progress(line)
     for name in names:
         if name in VARIANTS and VARIANTS[name].guest_per == "application":
             require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
+    registry.require_countable(names, wanted)
     if not settings.ready.path and set(wanted) - {"start"}:
         where = f"{settings.ready.service}:{settings.ready.port}"
         raise UsageError(

@@ -95,6 +95,7 @@ def describe(rung: Rung, isolation: Isolation) -> str:
         "host name": "uts" in kinds,
         "shared memory": "ipc" in kinds,
         "users": "user" in kinds,
+        "how long it has been up": "time" in kinds,
         "capabilities": isolation.capabilities != "all",
         "system calls": isolation.system_calls != "all",
         "devices": isolation.devices != "host",

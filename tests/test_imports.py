@@ -209,6 +209,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.rungs",
         "testbed.sampler",
         "testbed.scenario",
+        "testbed.xen",
     },
     "testbed.pairs": {
         "testbed.aliases",
@@ -257,8 +258,10 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
+    "testbed.xen": {"testbed.host", "testbed.qemu"},
     "testbed.platforms": {"testbed.breakdown", "testbed.host", "testbed.lab", "testbed.progress"}
-    | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"},
+    | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"}
+    | {"testbed.xen"},
     "testbed.measures": {
         "testbed.breakdown",
         "testbed.copies",

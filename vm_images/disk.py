@@ -19,6 +19,7 @@ from typing import Literal
 from runtime.atomic import partial, scratch
 from runtime.errors import PrerequisiteError
 from runtime.images.layers import walk
+from runtime.images.merging import mountable
 from runtime.images.model import Image, Layer
 from runtime.images.store import NAME_DIGITS
 from vm_images.ext4 import make_ext4
@@ -96,8 +97,9 @@ def layer_name(layer: Layer) -> str:
 
 def ensure_layer_disk(disks: Path, images: Iterable[Image]) -> Path:
     """Return a disk on which every layer of the images is a directory, whiteouts and all: lowerdirs for overlays that
-    are mounted by whoever has the disk. A layer that images share is there once."""
-    layers = {layer_name(layer): layer.path for image in images for layer in image.layers}
+    are mounted by whoever has the disk. A layer that images share is there once, and what is merged of very many."""
+    given = [layer for image in images for layer in (*image.layers, *mountable(image.layers))]
+    layers = {layer_name(layer): layer.path for layer in given}
     identity = hashlib.sha256("\n".join(sorted(layers)).encode()).hexdigest()
     path = disks / f"{identity}-layers-{_FORMAT}.erofs"
     if not path.exists():

@@ -71,6 +71,13 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
     return Guest(kernel, base, kernel.module_names, _digest(kernel, base))
 
 
+def xen_guest_of(kernel: GuestKernel) -> Guest:
+    """Return the guest of Xen's for a kernel; errors as ``guest_of``, and PrerequisiteError without drivers for Xen."""
+    if not kernel.xen_module_names:
+        raise PrerequisiteError(f"the kernel {kernel.package} has no drivers for Xen", "take the distribution's kernel")
+    return guest_of(replace(kernel, module_names=kernel.xen_module_names))
+
+
 def ensure_guest(guest_root: Path, kernel: KernelName | GuestKernel = "debian") -> Guest:
     """Return the guest with a kernel, or with one of those below ``guest_root``.
 

@@ -15,12 +15,12 @@ from msgspec.structs import asdict
 from runtime.atomic import partial, read_document
 from runtime.errors import PrerequisiteError
 from vm_images.bzimage import extract_vmlinux, has_pvh_entry
-from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, ModuleTree
+from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, PORT_MODULES, XEN_MODULES, ModuleTree
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 # Part of the directory's name: to be raised when what is stored of a package changes.
-_FORMAT = 10
+_FORMAT = 13
 _DESCRIPTION = "kernel.json"
 
 
@@ -38,7 +38,8 @@ class GuestKernel(Struct, frozen=True):
 
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
     the order of loading; after them a guest with a balloon loads ``balloon_modules``, a host of containers
-    ``host_modules``. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name,
+    ``host_modules``, one with a port for commands ``port_modules``. A guest of Xen's loads ``xen_modules`` in place of
+    all these. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name,
     ``version`` its digest.
     """
 
@@ -50,6 +51,8 @@ class GuestKernel(Struct, frozen=True):
     module_names: tuple[str, ...]
     balloon_module_names: tuple[str, ...] = ()
     host_module_names: tuple[str, ...] = ()
+    xen_module_names: tuple[str, ...] = ()
+    port_module_names: tuple[str, ...] = ()
     own: bool = False
 
     @property
@@ -73,6 +76,14 @@ class GuestKernel(Struct, frozen=True):
     @property
     def host_modules(self) -> tuple[Path, ...]:
         return tuple(self.folder / "modules" / name for name in self.host_module_names)
+
+    @property
+    def xen_modules(self) -> tuple[Path, ...]:
+        return tuple(self.folder / "modules" / name for name in self.xen_module_names)
+
+    @property
+    def port_modules(self) -> tuple[Path, ...]:
+        return tuple(self.folder / "modules" / name for name in self.port_module_names)
 
 
 def parse_package(stanza: str) -> Package:
@@ -166,16 +177,19 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     guest = tuple(tree.load(GUEST_MODULES))
     modules, further = tree.load(GUEST_MODULES), []
     guest = tuple(modules)
-    for wanted in (BALLOON_MODULES, HOST_MODULES):
+    for wanted in (BALLOON_MODULES, HOST_MODULES, PORT_MODULES):
         loaded = tree.load((*GUEST_MODULES, *wanted))
         further.append(tuple(name for name in loaded if name not in guest))
         modules |= loaded
+    xen = tree.load(XEN_MODULES)
+    modules |= xen
     (target / "modules").mkdir()
     (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
-    balloon, host = further
-    describe(GuestKernel(target, release, package.name, package.version, pvh, guest, balloon, host))
+    balloon, host, port = further
+    made = (target, release, package.name, package.version, pvh, guest, balloon, host, tuple(xen), port)
+    describe(GuestKernel(*made))
 
 
 def describe(kernel: GuestKernel) -> None:
@@ -212,7 +226,8 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     if (kernel := find_stored_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
-    inputs = [*(package.sha256 for package in packages), *GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES]
+    modules = (*GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES, *XEN_MODULES, *PORT_MODULES)
+    inputs = [*(package.sha256 for package in packages), *modules]
     digest = hashlib.sha256("\n".join(inputs).encode())
     folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"
     with partial(folder) as target:

@@ -37,6 +37,7 @@ class Machine(Struct, frozen=True):
     balloon: bool = False
     reporting: bool = False
     containers: bool = False
+    port: bool = False
 
 
 def needed_options(machine: Machine) -> tuple[str, ...]:
@@ -50,6 +51,7 @@ def needed_options(machine: Machine) -> tuple[str, ...]:
     names += [] if machine.writable_disk else ["OVERLAY_FS"]
     names += ["VIRTIO_BALLOON"] if machine.balloon or machine.reporting else []
     names += ["PAGE_REPORTING"] if machine.reporting else []
+    names += ["VIRTIO_CONSOLE"] if machine.port else []
     names += _CONTAINERS if machine.containers else ()
     return tuple(f"CONFIG_{name}" for name in names)
 

@@ -15,8 +15,12 @@ from vm_images.compression import decompress
 GUEST_MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "erofs", "overlay", "virtio_net")
 # What a guest needs besides to give memory back: the balloon, free page reporting.
 BALLOON_MODULES = ("virtio_balloon",)
+# What a guest needs besides to be told to execute commands: a port.
+PORT_MODULES = ("virtio_console",)
 # What a guest needs besides when it is a host of containers: their network.
 HOST_MODULES = ("bridge", "veth")
+# What a guest of Xen's needs in place of GUEST_MODULES: its disk, file systems and network card.
+XEN_MODULES = ("xen_blkfront", "erofs", "overlay", "xen_netfront")
 
 
 def bus_modules(names: Iterable[str], bus: str) -> tuple[str, ...]:

@@ -1,6 +1,9 @@
 # The reference machine's system: Debian 13 with QEMU, libvirt's driver for it, a kernel with KVM, and this checkout.
-# It is used twice: its QEMU emulates the machine, and the machine, once emulated, has it as its root.
-FROM testbed/base:trixie
+# It is used twice: its QEMU emulates the machine, and the machine, once emulated, has it as its root. Booted under Xen it
+# has, besides, the stage of that name.
+ARG SYSTEM=kvm
+
+FROM testbed/base:trixie AS kvm
 
 ARG DEBIAN_FRONTEND=noninteractive
 
@@ -52,6 +55,29 @@ RUN getent group kvm >/dev/null || groupadd --system kvm; \
     getent group libvirt-qemu >/dev/null || groupadd --system libvirt-qemu; \
     getent passwd libvirt-qemu >/dev/null || useradd --system --gid kvm --groups libvirt-qemu \
            --home-dir /var/lib/libvirt --no-create-home --shell /usr/sbin/nologin libvirt-qemu
+
+# Debian's Xen, its tools, libvirt's driver for it, and a kernel that can be its domain 0: unpacked beside the machine's
+# own, which is Debian's for clouds and cannot.
+FROM kvm AS xen
+ARG DEBIAN_FRONTEND=noninteractive
+
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libvirt-daemon libvirt-daemon-driver-xen xen-system-amd64 \
+ && cd /tmp \
+ && apt-get -o APT::Sandbox::User=root download \
+           "$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)" \
+ && mkdir /usr/lib/dom0 \
+ && dpkg-deb --extract linux-image-*.deb /usr/lib/dom0 \
+ && rm linux-image-*.deb \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
+           /var/log/apt /var/log/dpkg.log /var/log/alternatives.log
+
+# libvirt's driver does not start where the processor is none that it knows, and it knows none without the extensions
+# of virtual-8086 mode (vme), which QEMU's translator does not emulate.
+RUN sed -i "/<feature name='vme'\/>/d" /usr/share/libvirt/cpu_map/*.xml
+
+FROM ${SYSTEM}
+ARG DEBIAN_FRONTEND=noninteractive
 
 # Compiled now, and never looked at whether a source is newer: the machine's root is made anew at every start.
 COPY packages /usr/lib/testbed

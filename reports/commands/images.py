@@ -109,10 +109,12 @@ def gc(context: Context, cache: bool = False, dry_run: bool = False) -> int:
     from runtime.roots.store import RootStore
 
     store = open_store()
-    keep = RootStore(store_root(), store).read().needed_diff_ids()
-    done = collect(store, print_progress, cache=cache, dry_run=dry_run, keep=keep)
+    roots = RootStore(store_root(), store)
+    keep = roots.read().needed_diff_ids()
+    done = collect(store, print_progress, cache=cache, dry_run=dry_run, keep=keep, keep_merged=roots.merged())
     would = "would remove" if dry_run else "removed"
-    print(f"{would} {done.layers} layers and {done.blobs} blobs: {done.freed_bytes >> 20} MiB")
+    merged = f", {done.merged} merged directories" if done.merged else ""
+    print(f"{would} {done.layers} layers and {done.blobs} blobs{merged}: {done.freed_bytes >> 20} MiB")
     if done.mounted:
         print(f"{done.mounted} more layers are mounted now")
     if done.cache_bytes:

@@ -9,10 +9,8 @@ from invoke import Context, task
 from reports.commands.exits import reporting
 from reports.commands.options import RESULTS, ROOT, parse_number, split_words
 from runtime.errors import UsageError
+from testbed.ladder.model import FILE, PAGE
 from testbed.progress import print_progress, show_progress
-
-# The page's name in a run's folder.
-PAGE = "ladder.html"
 
 
 @task(
@@ -50,7 +48,6 @@ def ladder(
     from reports.ladder.page import render_page
     from reports.ladder.terminal import print_ladder
     from reports.ladder.view import make_view
-    from testbed.ladder.model import FILE
     from testbed.ladder.store import find_ladder, read_ladder
     from testbed.ladder.study import Wishes, choose_exit_code
     from testbed.machine.choice import choose_ladder

@@ -38,6 +38,7 @@ _COLOURS = (36, 33, 32, 35, 34, 31)
         "project": "its name on this host (default: the scenario's); several can be up at once",
         "accel": "what runs virtual machines: kvm, tcg, tcg-single, or auto for the best that works",
         "base": "release that images are built on: bookworm, trixie or noble (default: the host's own)",
+        "closed": "no way out to other networks",
         "share": "also while a run is being measured on this host",
         "json": "print as JSON on standard output",
     },
@@ -54,6 +55,7 @@ def up(
     accel: str = "auto",
     base: str = "",
     timeout: str = "",
+    closed: bool = False,
     share: bool = False,
     json: bool = False,
 ) -> int:
@@ -82,7 +84,7 @@ def up(
         raise UsageError(
             f"--timeout {timeout}: not a time to wait", f"seconds, more than 0, at most {MOST_TIMEOUT_S:g}"
         )
-    order = Order(name, scenario, str(ROOT / "scenarios"), platform, accel, base, asked, limit_s)
+    order = Order(name, scenario, str(ROOT / "scenarios"), platform, accel, base, asked, limit_s, closed)
     started = bring_up(order, print_progress, share=share)
     _show([started], json)
     print_progress("more: ./invoke ps, ./invoke logs -f, ./invoke exec SERVICE COMMAND; end it: ./invoke down")

@@ -13,8 +13,10 @@ from reports.figures.marks import define_symbols
 from reports.ladder import figures, wording
 from reports.ladder.view import EXPLAINED, QUANTITIES, Subject, Tally, View
 from reports.templating import make_environment
+from testbed.ladder.model import Feature
 from testbed.probes.model import VERDICTS, Outcome, Probe
-from testbed.rungs.model import FEATURES, Rung
+from testbed.rungs.model import FEATURES, Explained, Rung, Statement
+from testbed.rungs.walls import ALWAYS_THERE
 
 # Columns of one table of features: more would not fit beside each other.
 _FEATURES_EACH = 6
@@ -52,6 +54,21 @@ class ProbeTable(Struct, frozen=True):
     rows: tuple[ProbeRow, ...]
 
 
+class Known(Struct, frozen=True):
+    """Findings of a rung that have one reason: what each probe came to, and why that is what is to be expected."""
+
+    subject: Subject
+    outcomes: tuple[tuple[Outcome, Probe], ...]
+    explained: Explained
+
+
+class Said(Struct, frozen=True):
+    """What the maker of a rung said of some probes: ``verb`` is whether he forbids, permits or leaves them."""
+
+    verb: str
+    statement: Statement
+
+
 class Story(Struct, frozen=True):
     """A rung for the list of all: as what it was run, if it was, or why not, and its plan."""
 
@@ -60,6 +77,8 @@ class Story(Struct, frozen=True):
     missing: str
     tally: Tally
     plan: tuple[tuple[str, str, str], ...]
+    said: tuple[Said, ...]
+    features: tuple[Feature, ...]
 
 
 def render_page(view: View) -> str:
@@ -75,7 +94,9 @@ def render_page(view: View) -> str:
         view=view,
         headline=wording.conclude(view),
         shown=_SHOWN_FINDINGS,
-        findings=[wording.describe_finding(view, one) for one in view.findings],
+        findings=[wording.describe_finding(view, one) for one in view.findings if view.explain(one) is None],
+        known=list_known(view),
+        always=ALWAYS_THERE,
         timelines=figures.draw_timelines(view.history.rungs, frozenset(one.name for one in view.subjects)),
         stories=[make_story(view, rung) for rung in sorted(view.history.rungs, key=lambda one: (one.year, one.name))],
         features=list_feature_groups(),
@@ -94,6 +115,16 @@ def render_page(view: View) -> str:
     )  # fmt: skip
 
 
+def list_known(view: View) -> list[Known]:
+    """Return the findings of which the reason is known, those of a rung that have the same one together."""
+    of: dict[tuple[str, Explained], list[tuple[Outcome, Probe]]] = {}
+    for one in view.findings:
+        if (explained := view.explain(one)) is not None:
+            of.setdefault((one.rung, explained), []).append((one, view.probes[one.probe]))
+    subjects = {one.name: one for one in view.subjects}
+    return [Known(subjects[rung], tuple(those), explained) for (rung, explained), those in of.items()]
+
+
 def list_feature_groups() -> list[tuple[str, ...]]:
     """Return the features, as many as fit beside each other in each group."""
     return [FEATURES[at : at + _FEATURES_EACH] for at in range(0, len(FEATURES), _FEATURES_EACH)]
@@ -106,7 +137,10 @@ def make_story(view: View, rung: Rung) -> Story:
     plan = tuple(
         (step.step[:_MOST_LETTERS], step.part, f"{median_us:.0f}") for step, median_us in view.steps_of(rung.name)
     )
-    return Story(rung, subject, missing, view.tally(rung.name), plan)
+    features = tuple(one for one in view.ladder.features if one.rung == rung.name and one.feature in FEATURES)
+    kinds = (("forbids", rung.forbids), ("permits", rung.permits), ("leaves open", rung.leaves))
+    said = tuple(Said(verb, one) for verb, statements in kinds for one in statements)
+    return Story(rung, subject, missing, view.tally(rung.name), plan, said, features)
 
 
 def make_class_rows(view: View) -> list[tuple[Subject, Tally, list[ClassCell]]]:

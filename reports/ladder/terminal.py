@@ -74,13 +74,17 @@ def _table_of_verdicts(view: View) -> Table:
 
 
 def _print_findings(console: Console, view: View) -> None:
-    findings = view.findings
+    known = [one for one in view.findings if view.explain(one) is not None]
+    findings = [one for one in view.findings if one not in known]
     for one in findings[:_MOST_FINDINGS]:
         style = "red" if one.verdict == "leaked" else "yellow"
         console.print(sanitize(wording.describe_finding(view, one)), style=style, markup=False)
     if len(findings) > _MOST_FINDINGS:
         console.print(f"... and {len(findings) - _MOST_FINDINGS} more: --html FILE has all", style="dim")
-    if findings:
+    for rung in dict.fromkeys(one.rung for one in known):
+        named = ", ".join(one.probe for one in known if one.rung == rung)
+        console.print(sanitize(f"{rung}: known, and explained on the page: {named}"), style="dim", markup=False)
+    if view.findings:
         console.print()
 
 

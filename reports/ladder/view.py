@@ -12,7 +12,7 @@ from reports.quantities import Quantity
 from reports.theme import HUES, MARKERS
 from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Pressure, StepCost
 from testbed.probes.model import VERDICTS, Outcome, Probe
-from testbed.rungs.model import CLASSES, History, Rung
+from testbed.rungs.model import CLASSES, Explained, History, Rung
 from testbed.statistics import Estimate, estimate_median_of_series
 
 # What a rung costs, in the order in which a reader meets it; less is better but for the last two.
@@ -95,6 +95,11 @@ class View(Struct, frozen=True):
         wrong = [one for verdict in ("leaked", "broken") for one in self.outcomes.values() if one.verdict == verdict]
         order = {one.name: at for at, one in enumerate(self.subjects)}
         return sorted(wrong, key=lambda one: (one.verdict != "leaked", order[one.rung], one.probe))
+
+    def explain(self, finding: Outcome) -> Explained | None:
+        """Return why a finding is what is to be expected; None of one that nobody has explained."""
+        rung = next((one.rung for one in self.subjects if one.name == finding.rung), None)
+        return rung.explains.get(finding.probe) if rung is not None else None
 
     def steps_of(self, subject: str) -> list[tuple[StepCost, float]]:
         """Return the steps of a start in their order, each with its median in microseconds."""

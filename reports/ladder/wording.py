@@ -55,6 +55,13 @@ VERDICTS: Mapping[str, str] = {
     "broken": "meant to be allowed, and it failed: a promise not kept",
     "untestable": "this host or this rung cannot be asked",
 }
+# How a source was looked up, in the list of all.
+CHECKS: Mapping[str, str] = {
+    "read": "read",
+    "quoted": "quoted, from what a search showed of it",
+    "cited": "not read",
+    "not found": "not found",
+}
 SIGNS: Mapping[str, str] = {"blocked": "■", "leaked": "✖", "permitted": "○", "broken": "△", "untestable": "–"}
 
 
@@ -89,14 +96,23 @@ def conclude(view: View) -> str:
     sentence = f"{count} ways out were tried on each of {len(tallies)} rungs: {_say_blocked(*first)} of them"
     if best[0] is not first[0]:
         sentence += f", {_say_blocked(*best)}"
-    leaks = sum(one.verdict == "leaked" for one in view.findings)
-    said = f"{leaks} leaked where {'it was' if leaks == 1 else 'they were'} meant not to" if leaks else "nothing leaked"
-    end = "" if leaks else " that a maker had meant to keep in"
-    return f"{sentence}; {said}{end}. {_price_sentence(view)}".rstrip()
+    return f"{sentence}; {_say_leaked(view)}. {_price_sentence(view)}".rstrip()
+
+
+def _say_leaked(view: View) -> str:
+    leaks = [one for one in view.findings if one.verdict == "leaked"]
+    known = sum(view.explain(one) is not None for one in leaks)
+    if not leaks:
+        return "nothing leaked that a maker had meant to keep in"
+    said = f"{len(leaks)} leaked where {'it was' if len(leaks) == 1 else 'they were'} meant not to"
+    if known == len(leaks):
+        return f"{said}, all of which is known and explained"
+    return f"{said}, {known} of which {'is' if known == 1 else 'are'} known" if known else said
 
 
 def _say_blocked(subject: Subject, tally: Tally) -> str:
-    return f"{subject.label} blocked {tally['blocked']}"
+    title = subject.rung.title if subject.rung is not None and not subject.look.emulated else subject.label
+    return f"{title[0].lower() + title[1:] if title.startswith('A ') else title} blocked {tally['blocked']}"
 
 
 def _price_sentence(view: View) -> str:

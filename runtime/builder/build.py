@@ -39,7 +39,6 @@ from runtime.images.model import Image
 from runtime.images.rootfs import is_directory
 from runtime.images.store import Store
 from runtime.images.user import resolve_owner
-from runtime.unionfs.depth import check_depth
 
 # So many stages run side by side on any host: what they fetch takes no processor.
 LEAST_THREADS = 4
@@ -155,6 +154,16 @@ def _session(
     target: str,
 ) -> Build:
     """Return what the stages of a build share, with the values of ARG that come before the first FROM."""
+    defaults = leading_values(file, given, target)
+    name = reference.rpartition("/")[2]
+    return Build(store, file, context, name, Reporter(progress), given, defaults, Runs())
+
+
+def leading_values(file: Dockerfile, given: Mapping[str, str], target: str = "") -> Pairs:
+    """Return the values of the builder's own arguments and of ARG before the first FROM, which FROM may use.
+
+    ``given`` are values for ARG. Raises UsageError (``file:line: what``).
+    """
     builtin = builtin_arguments(target)
     defaults = Pairs({name: given.get(name, value) for name, value in builtin.items()}.items())
     for instruction in leading_arguments(file):
@@ -166,8 +175,7 @@ def _session(
                     defaults.put(name, value)
             except ValueError as error:
                 raise file.error(instruction.line, f"ARG: {error}") from error
-    name = reference.rpartition("/")[2]
-    return Build(store, file, context, name, Reporter(progress), given, defaults, Runs())
+    return defaults
 
 
 def _execute(session: Build, planned: Sequence[Planned]) -> Stage:
@@ -239,9 +247,7 @@ def _execute_step(steps: Steps, stage: Stage, instruction: Instruction) -> Stage
     if instruction.name in METADATA:
         steps.report(instruction)
         return METADATA[instruction.name](steps, stage, instruction)
-    after = _WITH_FILES[instruction.name](steps, stage, instruction)
-    check_depth([layer.diff_id for layer in after.layers])
-    return after
+    return _WITH_FILES[instruction.name](steps, stage, instruction)
 
 
 def _workdir(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:

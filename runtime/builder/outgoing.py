@@ -1,4 +1,4 @@
-"""A RUN's network: a namespace of its own that can connect to the outside, and to which nothing can connect.
+"""A network namespace that can connect to the outside, and to which nothing can connect, as a RUN has it.
 
 slirp4netns makes the connections on its behalf (libslirp, a TCP/IP stack in a process), so that the host's loopback,
 its abstract sockets and its traffic are invisible inside. Services on the host's loopback that packages need, which are
@@ -27,6 +27,8 @@ from runtime.errors import PrerequisiteError
 from runtime.plan.constants import CLONE_NEWNET
 
 READY_S = 10
+# By which the namespace leads out.
+INTERFACE = "out0"
 _DNS_PORT = 53
 _PORTS = {"http": 80, "https": 443}
 _URL = re.compile(
@@ -42,11 +44,13 @@ _SLIRP = (
 
 
 class Service(Struct, frozen=True, order=True):
-    """A service that listens on the host's loopback: its ``address`` and ``port``, and whether it uses UDP."""
+    """A service that the host reaches, on its loopback: its ``address`` and ``port``, and whether it uses UDP. It has
+    the same port inside, and the same address unless there is one ``inside``."""
 
     address: str
     port: int
     udp: bool = False
+    inside: str = ""
 
 
 def loopback_services(urls: Iterable[str], resolver: str) -> tuple[Service, ...]:
@@ -102,7 +106,7 @@ def _start_slirp(pid: int, leave: int, environment: Mapping[str, str]) -> subpro
     ready, told = os.pipe()
     said, saying = os.pipe()
     os.set_blocking(saying, False)  # later nobody reads the pipe, and what does not fit into it is lost
-    command = [*_SLIRP, f"--ready-fd={told}", f"--exit-fd={leave}", f"/proc/{pid}/ns/net", "tap0"]
+    command = [*_SLIRP, f"--ready-fd={told}", f"--exit-fd={leave}", f"/proc/{pid}/ns/net", INTERFACE]
     with ExitStack() as opened:
         opened.callback(os.close, ready)
         opened.callback(os.close, said)
@@ -120,7 +124,7 @@ def _start_slirp(pid: int, leave: int, environment: Mapping[str, str]) -> subpro
         process.wait()
         words = os.read(said, 1 << 16).decode(errors="replace").strip().splitlines()
         raise PrerequisiteError(
-            f"connect a RUN to the network: slirp4netns: {words[-1] if words else 'no answer'}",
+            f"connect to the network: slirp4netns: {words[-1] if words else 'no answer'}",
             "it needs /dev/net/tun: try `modprobe tun`",
         )
 
@@ -166,10 +170,11 @@ def _bound_inside(pid: int, services: tuple[Service, ...]) -> list[socket.socket
             with open(f"/proc/{pid}/ns/net", "rb") as namespace:
                 libc.call("setns", namespace.fileno(), CLONE_NEWNET)
             for service in services:
-                family = socket.AF_INET6 if ":" in service.address else socket.AF_INET
+                address = service.inside or service.address
+                family = socket.AF_INET6 if ":" in address else socket.AF_INET
                 made = socket.socket(family, socket.SOCK_DGRAM if service.udp else socket.SOCK_STREAM)
                 sockets.append(made)
-                made.bind((service.address, service.port))
+                made.bind((address, service.port))
                 if not service.udp:
                     made.listen()
         except OSError as error:
@@ -181,7 +186,7 @@ def _bound_inside(pid: int, services: tuple[Service, ...]) -> list[socket.socket
     if failures:
         for made in sockets:
             made.close()
-        raise PrerequisiteError(f"relay {services} to a RUN: {failures[0].strerror}")
+        raise PrerequisiteError(f"relay {services} inwards: {failures[0].strerror}")
     return sockets
 
 
@@ -206,6 +211,10 @@ async def _streams(service: Service, inside: socket.socket) -> None:
     await server.serve_forever()
 
 
+def _datagram_socket(address: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+
+
 async def _datagrams(service: Service, inside: socket.socket) -> None:
     import asyncio
 
@@ -213,7 +222,7 @@ async def _datagrams(service: Service, inside: socket.socket) -> None:
     inside.setblocking(False)
 
     async def answer(question: bytes, asker: Any) -> None:
-        with suppress(OSError, TimeoutError), socket.socket(inside.family, socket.SOCK_DGRAM) as outside:
+        with suppress(OSError, TimeoutError), _datagram_socket(service.address) as outside:
             outside.setblocking(False)
             await loop.sock_connect(outside, (service.address, service.port))
             await loop.sock_sendall(outside, question)

@@ -21,6 +21,7 @@ from runtime.config.default import DEFAULT_CAPABILITIES, DEFAULT_PATH
 from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
 from runtime.images.base import apt_options, package_urls, proxy_environment
+from runtime.images.merging import directories
 from runtime.images.model import Layer
 from runtime.images.mount_points import remove_mount_points
 from runtime.images.oci import EPOCH_S
@@ -91,7 +92,7 @@ def start_command(
     for directory in (upper, work, root):
         directory.mkdir()
     upper.chmod(0o755)
-    spec = Spec(_process(stage, command), tuple(str(layer.path) for layer in stage.layers), hostname="build")
+    spec = Spec(_process(stage, command), directories(stage.layers), hostname="build")
     resolver = _text_of("/etc/resolv.conf")
     files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
     writable = WritableLayer(str(upper), str(work))

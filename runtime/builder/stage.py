@@ -23,7 +23,7 @@ FORMAT = 3
 # A quarter of the stack's usual limit of 8 MiB: execve(2) does not take more arguments and variables.
 MOST_PAIRS_BYTES = 2 * 2**20
 MOST_PATH = 4096  # PATH_MAX
-# Each step's key has all of them. Fewer different ones can be mounted (``check_depth``).
+# Each step's key has all of them.
 MOST_LAYERS = 2000
 DEFAULT_SHELL = ("/bin/sh", "-c")
 

@@ -167,11 +167,18 @@ def _identity(config: Config) -> None:
         if clock not in ("monotonic", "boottime"):
             _fail(f"linux.timeOffsets.{clock}", "only monotonic and boottime have offsets")
     for name in config.linux.sysctl:
-        needed = next((kind for pattern, kind in _SYSCTL_NAMESPACE if pattern.match(name.replace("/", "."))), "")
-        if not needed or ".." in name:
+        needed = find_namespace(name)
+        if not needed:
             _fail(f"linux.sysctl.{name}", "belongs to the whole kernel, not to a namespace")
         if needed not in kinds:
             _fail(f"linux.sysctl.{name}", f"needs a {needed} namespace, or it would change the host")
+
+
+def find_namespace(sysctl: str) -> str:
+    """Return which kind of namespace a setting of the kernel's belongs to; empty for one of the whole kernel's."""
+    if ".." in sysctl:
+        return ""
+    return next((kind for pattern, kind in _SYSCTL_NAMESPACE if pattern.match(sysctl.replace("/", "."))), "")
 
 
 def _mappings(place: str, mappings: Sequence[IDMapping]) -> None:

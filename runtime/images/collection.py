@@ -7,6 +7,7 @@ Nothing is collected while a run is measured, which may be about to mount what i
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,21 +20,23 @@ from runtime.errors import UsageError
 from runtime.images import descriptors, oci
 from runtime.images import layers as layer_format
 from runtime.images.descriptors import LAYER_TAR
+from runtime.images.merging import merged_layers, merged_path
 from runtime.images.records import read_record, record_path, write_record
-from runtime.images.store import CACHES, Cached, Store
+from runtime.images.store import CACHES, MERGED, Cached, Store
 from runtime.images.usage import mounted
 from runtime.lease import STATE_ROOT, is_held, leases
 
 
 class Collected(Struct, frozen=True):
     """What was, or would be, removed: how many of each and the bytes of disk. ``cache_bytes`` more are held by the
-    build cache only."""
+    build cache only. ``merged`` are directories in which layers were merged."""
 
     layers: int
     blobs: int
     freed_bytes: int
     cache_bytes: int
     mounted: int
+    merged: int = 0
 
 
 def collect(
@@ -43,9 +46,11 @@ def collect(
     cache: bool = False,
     dry_run: bool = False,
     keep: Collection[str] = (),
+    keep_merged: Collection[str] = (),
     runs: Path = STATE_ROOT,
 ) -> Collected:
-    """Remove what no image needs, or with ``dry_run`` only count it. Layers whose diff_ids are in ``keep`` stay.
+    """Remove what no image needs, or with ``dry_run`` only count it. Layers whose diff_ids are in ``keep`` stay, and
+    merged directories whose names are in ``keep_merged``.
 
     With ``cache`` the build cache goes, too, but for steps whose layers are in images, and the caches of RUN --mount.
     Waits for builds and other writers. Raises UsageError while a run lives, and where it cannot be told which layers
@@ -54,19 +59,19 @@ def collect(
     if alive := [name for name in leases(runs) if is_held(name, runs)]:
         raise UsageError(f"collect images: the run {alive[0]} is alive, and may use any of them", "wait for its end")
     with store.collecting(progress):
-        return _Collection(store, dry_run, keep).run(cache)
+        return _Collection(store, dry_run, keep, keep_merged).run(cache)
 
 
 class _Collection:
     """One collection, while nobody else writes."""
 
-    def __init__(self, store: Store, dry_run: bool, keep: Collection[str]) -> None:
-        self.store, self.dry_run = store, dry_run
+    def __init__(self, store: Store, dry_run: bool, keep: Collection[str], keep_merged: Collection[str]) -> None:
+        self.store, self.dry_run, self.keep_merged = store, dry_run, keep_merged
         self.blobs, self.layers = _reachable(store)
         self.layers |= set(keep)
         records = (store.record(diff_id) for diff_id in keep)
         self.blobs |= {record.blob.digest for record in records if record is not None and record.blob is not None}
-        self.removed_layers = self.removed_blobs = self.freed = 0
+        self.removed_layers = self.removed_blobs = self.removed_merged = self.freed = 0
 
     def run(self, cache: bool) -> Collected:
         by_cache = {*self._cached()} - self.layers
@@ -75,6 +80,7 @@ class _Collection:
         of_cache = {self.store.layer_path(diff_id).name for diff_id in by_cache} - names
         unneeded = there.keys() - names - (set() if cache else of_cache)
         used = mounted(unneeded) if unneeded else set()
+        used |= self._remove_merged()
         for name in sorted(unneeded - used):
             self._remove_layer(there[name])
         cache_bytes = 0 if cache else sum(disk_bytes(there[name]) for name in of_cache & there.keys())
@@ -82,7 +88,8 @@ class _Collection:
         cache_bytes += self._empty_caches(cache)
         self._compact()
         self._remove_blobs()
-        return Collected(self.removed_layers, self.removed_blobs, self.freed, cache_bytes, len(used))
+        removed = (self.removed_layers, self.removed_blobs, self.freed)
+        return Collected(*removed, cache_bytes, len(used), self.removed_merged)
 
     def _cached(self) -> Iterator[str]:
         for path in (self.store.root / "cache").glob("*.json"):
@@ -110,14 +117,34 @@ class _Collection:
                 kept += disk_bytes(path)
         return kept
 
+    def _remove_merged(self) -> set[str]:
+        """Remove merged directories that no image needs; return the names of those that are mounted instead."""
+        folder = self.store.root / MERGED
+        there = {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
+        unneeded = there - self._needed_merged() if there else set()
+        used = mounted(unneeded) if unneeded else set()
+        for name in sorted(unneeded - used):
+            self.removed_merged += 1
+            self._remove_recorded(folder / name, linked=True)
+        return used
+
+    def _needed_merged(self) -> set[str]:
+        """Return the names of the merged directories of all images and of those to be kept."""
+        found = filter(None, map(self.store.find, self.store.references()))
+        merged = (merged_layers(image.layers) for image in found)
+        return {merged_path(self.store, layers).name for layers in merged if layers} | set(self.keep_merged)
+
     def _remove_layer(self, path: Path) -> None:
         self.removed_layers += 1
+        self._remove_recorded(path)
+
+    def _remove_recorded(self, path: Path, linked: bool = False) -> None:
         if not self.dry_run:
             record_path(path).unlink(missing_ok=True)  # first: without it, the layer is not there
-        self._remove_tree(path)
+        self._remove_tree(path, linked)
 
-    def _remove_tree(self, path: Path) -> None:
-        self.freed += disk_bytes(path)
+    def _remove_tree(self, path: Path, linked: bool = False) -> None:
+        self.freed += disk_bytes(path, linked)
         if not self.dry_run:
             away = self.store.layout.tmp / f"{PARTIAL}{path.name}-{os.getpid()}"
             os.rename(path, away)
@@ -169,7 +196,14 @@ def _reachable(store: Store) -> tuple[set[str], set[str]]:
     return blobs, layers
 
 
-def disk_bytes(tree: Path) -> int:
-    """Return how much of the disk a directory and all below it takes."""
-    total = tree.lstat().st_blocks
-    return 512 * (total + sum(status.st_blocks for _, status in layer_format.walk(tree)))
+def disk_bytes(tree: Path, linked: bool = False) -> int:
+    """Return how much of the disk a directory and all below it takes, a file with several names once; of one that is
+    made of links, without the files that have names elsewhere."""
+    blocks = {status.st_ino: status.st_blocks for status in (tree.lstat(), *_statuses(tree, linked))}
+    return 512 * sum(blocks.values())
+
+
+def _statuses(tree: Path, linked: bool) -> Iterator[os.stat_result]:
+    for _, status in layer_format.walk(tree):
+        if not linked or stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
+            yield status

@@ -3,6 +3,7 @@
     oci-layout, index.json, blobs/      the layout (``layout``): references, manifests, configurations
     layers/<first 26 hex digits of the diff_id>/      a layer, unpacked, an overlay lowerdir
     layers/<the same>.json              its record: full diff_id, size, origin; written last
+    merged/<26 hex digits>/             the lowest layers of one that has very many, as one directory (``merging``)
     cache/<key>.json                    build step -> diff_id
     tmp/                                what is being written
     lock, writers, commit               held by a builder, by who writes, and while names change
@@ -50,8 +51,9 @@ from runtime.images.space import full_disk_reported
 NAME_DIGITS = 26
 
 _MODE = 0o700
-# Below the root: a directory for each cache that steps of builds share, which lasts from build to build.
-CACHES = "caches"
+# Below the root: a directory for each cache that steps of builds share, which lasts from build to build; and one for
+# each merged directory.
+CACHES, MERGED = "caches", "merged"
 
 
 class Cached(Struct, frozen=True):

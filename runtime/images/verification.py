@@ -124,6 +124,8 @@ class _Verification:
             record = read_record(path.with_suffix(""))
             if record is not None:
                 self._layer(record.diff_id)
+        for path in sorted((self.store.root / "merged").glob("*.json")):
+            self._merged(path.with_suffix(""))
 
     def _blob(self, digest: str, reference: str) -> None:
         if digest in self._blobs:
@@ -146,3 +148,9 @@ class _Verification:
             return
         if not self._layers[diff_id]:
             self.problems.append(Problem(f"layer {diff_id}", f"its files in {layer and layer.path} were changed"))
+
+    def _merged(self, path: Path) -> None:
+        from runtime.images.merging import is_as_its_layers
+
+        if not is_as_its_layers(self.store, path):
+            self.problems.append(Problem(str(path), "it shows no more what the layers show that are merged in it"))

@@ -29,8 +29,9 @@ from msgspec.structs import replace
 
 from runtime.errors import TestbedError
 from runtime.launcher.messages import FAILED, GO, PID, SYNC
+from runtime.plan.constants import TIME_OFFSETS
 from runtime.plan.encode import encode
-from runtime.plan.steps import PLAN_FD, SYNC_FD, TIMES_FD, NoteTimes, Plan, Step
+from runtime.plan.steps import PLAN_FD, SYNC_FD, TIMES_FD, NoteTimes, Plan, Step, Write
 from runtime.processes import executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
@@ -74,6 +75,17 @@ class StepTimes(Struct, frozen=True):
             if end_ns:
                 yield step, max(0, end_ns - last_ns)
                 last_ns = end_ns
+
+
+def find_clock_shift_ns(plan: Plan) -> int:
+    """Return by how much CLOCK_MONOTONIC differs for the child of a plan that puts it into a time namespace."""
+    lines = (
+        line.split()
+        for step in plan.parent
+        if isinstance(step, Write) and step.path == TIME_OFFSETS
+        for line in step.data
+    )
+    return next((int(secs) * 1_000_000_000 + int(nanosecs) for name, secs, nanosecs in lines if name == "monotonic"), 0)
 
 
 _timed: ContextVar[list[StepTimes] | None] = ContextVar("_timed", default=None)
@@ -308,8 +320,10 @@ class Launch:
         times = _timed.get()
         if self._times is not None and times is not None:
             executed_ns = time.monotonic_ns()
-            *ended_ns, child_ns = struct.unpack(f"={len(self._times) // _TIME_BYTES}q", self._times)
-            times.append(StepTimes(self.plan, self._begun_ns, tuple(ended_ns), child_ns, executed_ns))
+            *noted_ns, child_ns = struct.unpack(f"={len(self._times) // _TIME_BYTES}q", self._times)
+            shift_ns, parents = find_clock_shift_ns(self.plan), len(self.plan.parent)
+            ended_ns = (*noted_ns[:parents], *(noted and noted - shift_ns for noted in noted_ns[parents:]))
+            times.append(StepTimes(self.plan, self._begun_ns, ended_ns, child_ns - shift_ns, executed_ns))
 
     def next(self) -> Message | None:
         """The next message that is for the caller; None once the workload has been executed.

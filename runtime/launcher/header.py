@@ -10,7 +10,7 @@ import errno
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from runtime.launcher import messages
+from runtime.launcher import frames, messages
 from runtime.plan.encode import magic
 from runtime.plan.steps import OPERATIONS, Step, base
 from runtime.plan.steps.arguments import layout
@@ -65,6 +65,7 @@ def _declarations(kinds: Sequence[type[Step]]) -> Iterator[str]:
     names = [c_name(kind) for kind in kinds]
     yield _enum("descriptor", "", ((name, fd) for name, fd in vars(base).items() if name.endswith("_FD")))
     yield _enum("message_kind", "MESSAGE_", ((name, kind) for name, kind in vars(messages).items() if name.isupper()))
+    yield _enum("frame", "FRAME_", ((name, value) for name, value in vars(frames).items() if name.isupper()))
     yield f"enum operation {{ NO_OPERATION, {', '.join(f'OP_{name.upper()}' for name in names)}, OP_END }};"
     yield f"enum {{ STEP_STRINGS = {most_strings}, STEP_NUMBERS = {most_numbers} }};"
     yield from _STEP

@@ -47,6 +47,7 @@ def run_image(arguments: Sequence[str]) -> int:
 
     from runtime import container
     from runtime.cgroups import hierarchies
+    from runtime.images.merging import directories
     from runtime.images.process import image_process
     from runtime.images.store import open_store
     from runtime.lease import cgroup_name, lease
@@ -57,7 +58,7 @@ def run_image(arguments: Sequence[str]) -> int:
     shown, reference, *command = arguments
     image = open_store().get(reference)
     process = image_process(image, command=tuple(command) or None, environment={})
-    spec = Spec(process, tuple(str(layer.path) for layer in image.layers), hostname="container")
+    spec = Spec(process, directories(image.layers), hostname="container")
     name = f"cli-{os.getpid()}"
     if shown == "explain":
         print(explain(workload_plan(spec, hierarchies(), cgroup_name(name, "container"))))

@@ -119,7 +119,7 @@ def _parent_steps(config: Config) -> list[s.Step]:
         steps.append(s.Unshare(k.CLONE_NEWTIME))
         offsets = tuple(f"{name} {o.secs} {o.nanosecs}" for name, o in config.linux.time_offsets.items())
         if offsets:
-            steps.append(s.Write("/proc/self/timens_offsets", offsets))
+            steps.append(s.Write(k.TIME_OFFSETS, offsets))
     return [*steps, *of_mounts]  # the mount namespace is joined last: it has another /proc
 
 

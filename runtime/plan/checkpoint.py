@@ -48,7 +48,7 @@ def original_plan(
 ) -> s.Plan:
     """Return the plan of a container that is to be saved: it is started as any other, but what it writes goes to
     ``writable``, on disk, and each tmpfs is a mount of its own."""
-    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts), writable, temporary=True)
+    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts, spec.resolver), writable, temporary=True)
     choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True)
     connection = _connection(spec, attachment)
     return bundle_plan(configuration(spec), hierarchies, "", choices, image=image, connection=connection)
@@ -100,7 +100,7 @@ def restore_plan(
         *provision.networking,
         s.Mount("", "/", "", k.MS_REC | k.MS_PRIVATE),
         *image_root_steps(image),
-        *written_files(identity_files(spec.hostname, spec.hosts)),
+        *written_files(identity_files(spec.hostname, spec.hosts, spec.resolver)),
         s.Chdir("/"),
         s.Open("/proc/thread-self/ns/net", 0),
         s.CloseOnExec(INPUT_FD + 1),

@@ -39,6 +39,8 @@ MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 MNT_DETACH = 2
 
 CLONE_NEWTIME = 0x00000080
+# Of the time namespace that the next child is in (time_namespaces(7)).
+TIME_OFFSETS = "/proc/self/timens_offsets"
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
 CLONE_NEWUTS = 0x04000000

@@ -146,8 +146,9 @@ def memory_policy_steps(config: Config) -> list[s.Step]:
 def join_container(pid: int, kinds: Collection[str], *, chroot: bool = False) -> tuple[s.Step, ...]:
     """Enter a process's namespaces of these ``kinds``, and its root directory unless its mount namespace brings it,
     which it does not where the process was only put into its root by ``chroot``. All are opened first: from within its
-    user namespace, a process that is still being made or is not dumpable may not be inspected."""
-    own = [kind for kind in NAMESPACE_FLAGS if kind in kinds]
+    user namespace, a process that is still being made or is not dumpable may not be inspected. That of time is entered
+    first: it was made before the user namespace, and only who is privileged where it was made may enter it."""
+    own = [kind for kind in dict.fromkeys(("time", *NAMESPACE_FLAGS)) if kind in kinds]
     opens = [s.Open(f"/proc/{pid}/ns/{NAMESPACE_FILES[kind]}", _NAMESPACES + n) for n, kind in enumerate(own)]
     joins = [s.JoinNamespace(f"/proc/self/fd/{_NAMESPACES + n}", NAMESPACE_FLAGS[kind]) for n, kind in enumerate(own)]
     if "mount" in kinds and not chroot:  # joining a mount namespace sets the root to its root
@@ -184,14 +185,31 @@ def exec_plan(
     if joining and not (affinity and (affinity.initial or affinity.final)):
         parent.append(s.Affinity())
     parent += join_container(pid, kinds, chroot=chroot)
-    size = process.console_size
-    child: list[s.Step] = [
-        *joined,
-        *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ()),
-        s.SetNonDumpable(),
-        s.Chdir("/"),
-        HOLD_ROOT,
-    ]
+    child = further_steps(
+        process,
+        config,
+        first=(*joined, *((s.SetUser(0, 0, keep_groups=keep_groups),) if "user" in kinds else ())),
+        preserve_fds=preserve_fds,
+        keep_groups=keep_groups,
+        grantable=grantable,
+        landlock=landlock,
+    )
+    return s.Plan(child, tuple(parent), 0)
+
+
+def further_steps(
+    process: Process,
+    config: Config,
+    *,
+    first: tuple[s.Step, ...] = (),
+    preserve_fds: int = 0,
+    keep_groups: bool = False,
+    grantable: int = k.ALL_CAPABILITIES,
+    landlock: s.Step | None = None,
+) -> tuple[s.Step, ...]:
+    """Return the steps of a further process of a container, from its root, and the ``first`` ones there, to execve."""
+    size, affinity = process.console_size, process.exec_cpu_affinity
+    child: list[s.Step] = [*first, s.SetNonDumpable(), s.Chdir("/"), HOLD_ROOT]
     if process.terminal:
         rows, columns = (size.height, size.width) if size else (0, 0)
         child.append(s.Terminal(process.user.uid, rows, columns, console=False))
@@ -210,7 +228,7 @@ def exec_plan(
         landlock=landlock,
         wait=(),
     )
-    return s.Plan(tuple(child), tuple(parent), 0)
+    return tuple(child)
 
 
 def processors(text: str) -> tuple[int, ...]:

@@ -27,7 +27,8 @@ from runtime.plan.steps import (
     Unshare,
     Write,
 )
-from runtime.unionfs.overlay import WritableLayer, effective, mount_steps, volatile_steps
+from runtime.unionfs.depth import effective
+from runtime.unionfs.overlay import WritableLayer, mount_steps, volatile_steps
 
 # What makes a root out of layers, as manifests name it: the launcher performs no other driver of unions.
 DRIVER = "overlay"
@@ -116,9 +117,11 @@ def hosts_file(hosts: Sequence[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def identity_files(hostname: str, hosts: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Return the files below /etc that name the host and its neighbours."""
-    return (("hostname", f"{hostname}\n"), ("hosts", hosts_file(hosts)))
+def identity_files(hostname: str, hosts: Sequence[tuple[str, str]], resolver: str = "") -> tuple[tuple[str, str], ...]:
+    """Return the files below /etc that name the host and its neighbours, and with a ``resolver``, the text of
+    resolv.conf(5), who knows of others."""
+    named = (("hostname", f"{hostname}\n"), ("hosts", hosts_file(hosts)))
+    return (*named, ("resolv.conf", resolver)) if resolver else named
 
 
 def written_files(files: Sequence[tuple[str, str]]) -> tuple[Step, ...]:

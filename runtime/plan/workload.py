@@ -56,7 +56,7 @@ def workload_plan(
         connection = Connection(spec.link, attachment)
     config = configuration(spec)
     choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True, pooled=pooled)
-    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts), writable)
+    image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts, spec.resolver), writable)
     if building is not None:
         choices = replace(choices, keyring="build", ends_with_parent=True, waits_connected=building.connected)
         image = ImageRoot(spec.layers, building.files, building.writable, mount_point=building.mount_point)

@@ -26,6 +26,7 @@ from runtime.atomic import read_document, remove, replace_file
 from runtime.errors import PrerequisiteError, UsageError, in_words
 from runtime.images.difference import Change, differences
 from runtime.images.layers import settle
+from runtime.images.merging import directories, merged_layers, merged_path
 from runtime.images.model import History, Image, Layer
 from runtime.images.space import full_disk_reported
 from runtime.images.store import Store
@@ -34,7 +35,6 @@ from runtime.roots.model import Root, Roots, check_name, split_name
 from runtime.roots.pausing import is_running, paused, thaw_all
 from runtime.unionfs.branches import Branch, Union
 from runtime.unionfs.copying import copy_attributes, copy_layer, copy_union
-from runtime.unionfs.depth import LAYERS_LIMIT
 from runtime.unionfs.overlay import WritableLayer
 from runtime.unionfs.usage import is_in_use
 
@@ -177,15 +177,14 @@ class RootStore:
         return WritableLayer(self.upper(root), os.path.join(os.path.dirname(self.upper(root)), "work"))
 
     def layers(self, root: Root) -> tuple[str, ...]:
-        """Return the directories below a root's writable layer, bottom first. Raises PrerequisiteError when the image's
-        are gone from the store, and UsageError for more than a container's root can have."""
-        layers = self._below(root)
-        if len(layers) > LAYERS_LIMIT:
-            raise UsageError(
-                f"root {root.name}: it has {len(layers)} layers, and a container's root at most {LAYERS_LIMIT}",
-                f"roots flatten {root.name} makes them one",
-            )
-        return layers
+        """Return the directories below a root's writable layer, bottom first, of which the lowest are merged where an
+        overlay has not as many. Raises PrerequisiteError when the image's are gone from the store."""
+        return directories(self._layers_below(root))
+
+    def merged(self) -> set[str]:
+        """Return the names of the merged directories that roots stand on. Raises PrerequisiteError."""
+        below = map(self._layers_below, self.read().roots)
+        return {merged_path(self.images, lowest).name for lowest in map(merged_layers, below) if lowest}
 
     def union(self, root: Root) -> Union:
         """Return a root as a union to be mounted."""
@@ -208,7 +207,12 @@ class RootStore:
         return Image(root.image, root.image_id, root.config, layers, history)
 
     def _below(self, root: Root) -> tuple[str, ...]:
-        return (*(str(layer.path) for layer in self.image(root).layers), *map(self._path, root.chain))
+        return tuple(str(layer.path) for layer in self._layers_below(root))
+
+    def _layers_below(self, root: Root) -> tuple[Layer, ...]:
+        """Return the image's layers, and the chain's by their names, which no others get."""
+        chain = (Layer(f"root:{name}", Path(self._path(name))) for name in root.chain)
+        return (*self.image(root).layers, *chain)
 
     def _stacked(self, root: Root) -> tuple[str, ...]:
         return (*self._below(root), self.upper(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -16,20 +17,22 @@ OPAQUE_XATTRS = (OPAQUE_XATTR, USER_OPAQUE_XATTR)
 _OVERLAYS_OWN = ("trusted.overlay.", "user.overlay.", "user.fuseoverlayfs.")
 
 
-def copy_union(folders: Folders, target: str, attribute: str = OPAQUE_XATTR) -> None:
+def copy_union(folders: Folders, target: str, attribute: str = OPAQUE_XATTR, linking: bool = False) -> None:
     """Copy the union of ``folders``, the topmost first, into the existing empty directory ``target``.
 
     Owners, modes, times, extended attributes, holes, hard links and devices are kept; overlay's own attributes and
-    whiteouts are not. Raises OSError.
+    whiteouts are not. With ``linking`` all but directories become further hard links of what is copied, where the file
+    system lets them: for files that nobody writes to. Raises OSError.
     """
     linked: dict[tuple[int, int], str] = {}
+    copy_entry = _link_entry if linking else _copy_entry
     made: list[tuple[str, str]] = []
     pending: list[tuple[Folders, str]] = [(folders, target)]
     while pending:
         merged, into = pending.pop()
         made.append((merged[0], into))
-        for name in sorted({name for folder in merged for name in os.listdir(folder)}):
-            source, below = step_to_listed(merged, name, attribute)
+        for name, holders in sorted(_listed(merged).items()):
+            source, below = step_to_listed(holders, name, attribute)
             if source is None:
                 continue
             copy = f"{into}/{name}"
@@ -37,9 +40,18 @@ def copy_union(folders: Folders, target: str, attribute: str = OPAQUE_XATTR) -> 
                 os.mkdir(copy)
                 pending.append((below, copy))
             else:
-                _copy_entry(source, copy, linked)
+                copy_entry(source, copy, linked)
     for source, copy in reversed(made):  # times last: a directory's change with what is made in it
         copy_attributes(source, copy)
+
+
+def _listed(folders: Folders) -> dict[str, Folders]:
+    """Return which of the directories have each name, the topmost first."""
+    holders: dict[str, list[str]] = {}
+    for folder in folders:
+        for name in os.listdir(folder):
+            holders.setdefault(name, []).append(folder)
+    return {name: tuple(those) for name, those in holders.items()}
 
 
 def copy_layer(layer: str, target: str) -> None:
@@ -62,6 +74,17 @@ def copy_layer(layer: str, target: str) -> None:
                 _copy_entry(entry.path, copy, linked)
     for source, copy in reversed(made):
         copy_attributes(source, copy, OPAQUE_XATTRS)
+
+
+def _link_entry(source: str, copy: str, linked: dict[tuple[int, int], str]) -> None:
+    """Give what is no directory a further name, or copy it where it can have none: it is on another file system, has
+    all the names that it can have, or is another user's (proc(5): protected_hardlinks)."""
+    try:
+        os.link(source, copy, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM):
+            raise
+        _copy_entry(source, copy, linked)
 
 
 def _copy_entry(source: str, copy: str, linked: dict[tuple[int, int], str]) -> None:

@@ -11,7 +11,7 @@ from msgspec import Struct
 from runtime.errors import UsageError
 from runtime.plan.constants import MS_NODEV, MS_NOSUID
 from runtime.plan.steps import Chdir, Mkdir, Mount, Open, Step
-from runtime.unionfs.depth import check_depth
+from runtime.unionfs.depth import check_depth, effective
 
 # mount(2) copies one page of options, and its last byte is the terminator.
 _OPTIONS_LIMIT_BYTES = 4095
@@ -26,14 +26,6 @@ class WritableLayer(Struct, frozen=True):
 
     upper: str
     work: str
-
-
-def effective(layers: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the layers, bottom first, each once, because the kernel refuses repeated ones. The topmost of them stays.
-
-    The others would show nothing: every name, whiteout and opaque directory of theirs is in the topmost, above them.
-    """
-    return tuple(reversed(dict.fromkeys(reversed(layers))))
 
 
 def options(lowerdirs: tuple[str, ...], writable: WritableLayer) -> str:

@@ -97,6 +97,14 @@ class Ulimit(Struct, frozen=True):
     hard: int
 
 
+class HostDevice(Struct, frozen=True):
+    """A device of the host, by its path there (``source``) and in the container, with what may be done: r, w, m."""
+
+    source: str
+    target: str
+    access: str = "rwm"
+
+
 class Attachment(Struct, frozen=True):
     """A network that a service is in, by the application's name for it, the other names that it has there, and the
     address that it asks for ("" for any)."""
@@ -167,7 +175,7 @@ class Service(Struct, frozen=True):
     ulimits: tuple[Ulimit, ...] = ()
     sysctls: Pairs = ()
     shm_bytes: int | None = None
-    devices: Pairs = ()
+    devices: tuple[HostDevice, ...] = ()
     networks: tuple[Attachment, ...] = ()
     links: Pairs = ()
     hosts: Pairs = ()

@@ -16,7 +16,7 @@ from testbed.compose.environment import read_environment
 from testbed.compose.forms import read_bytes, read_duration, read_pairs, read_texts, read_words
 from testbed.compose.keys import WHERE, Notes
 from testbed.compose.limits import read_resources, read_ulimits
-from testbed.compose.model import STOP_GRACE_S, Dependency, FileMount, Mount, Pairs, Service
+from testbed.compose.model import STOP_GRACE_S, Dependency, FileMount, HostDevice, Mount, Pairs, Service
 from testbed.compose.mounts import read_files, read_mounts, read_tmpfs
 from testbed.compose.networking import read_host, read_links, read_namespace, read_networks
 from testbed.compose.ports import list_awaited, list_ranges, read_exposed, read_ports
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 _NONE: tuple[str, ...] = ()
 _NO_PAIRS: Pairs = ()
+_NO_DEVICES: tuple[HostDevice, ...] = ()
 
 _SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]{1,9}|[0-9]{1,2}")
 _RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,6})?")
@@ -120,7 +121,7 @@ def _with_confinement(service: Service, fields: _Fields, notes: Notes) -> Servic
         ulimits=read_ulimits(fields.values["ulimits"]) if "ulimits" in fields.values else (),
         sysctls=fields.read("sysctls", _read_texts_by_name, _NO_PAIRS),
         shm_bytes=fields.read("shm_size", read_bytes, None),
-        devices=fields.read("devices", _read_devices, _NO_PAIRS),
+        devices=fields.read("devices", _read_devices, _NO_DEVICES),
     )
 
 
@@ -128,10 +129,14 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
     """Return the service with its network, its namespaces and what follows from them."""
     values = fields.values
     spaces = {key: read_namespace(values[key], key) if key in values else "" for key in _HOSTS}
+    isolated = spaces["network_mode"] == "none"
+    if isolated and "ports" in values:
+        notes.read_over("ports", service.name)
     if spaces["network_mode"] and "networks" in values:
         values["network_mode"].report("is there beside networks", "one of the two")
-    published = read_ports(values["ports"]) if "ports" in values else ()
-    offers = (*published, *(read_exposed(values["expose"]) if "expose" in values else ()))
+    published = read_ports(values["ports"]) if "ports" in values and not isolated else ()
+    exposed = read_exposed(values["expose"]) if "expose" in values and not isolated else ()
+    offers = (*published, *exposed)
     ranges = frozenset[int]().union(*(list_ranges(values[key]) for key in ("ports", "expose") if key in values))
     links = fields.read("links", read_links, _NO_PAIRS)
     stated = read_dependencies(values["depends_on"]) if "depends_on" in values else ()
@@ -270,18 +275,23 @@ def _read_texts_by_name(value: Value) -> Pairs:
     return tuple((pair.name, pair.text or "") for pair in read_pairs(value))
 
 
-def _read_devices(value: Value) -> Pairs:
-    """Return the devices of the host with where they are in the container, in both forms."""
+def _read_devices(value: Value) -> tuple[HostDevice, ...]:
+    """Return the devices of the host, in both forms."""
     devices = []
     for item in value.items():
         if item.is_mapping:
             fields = item.fields(("source", "target", "permissions"))
             source = require(fields, "source", item, "a device of this host").text("a device of this host")
             target = fields["target"].text("a path") if "target" in fields else source
+            access = fields["permissions"].text("letters of rwm") if "permissions" in fields else ""
         else:
             source, _, rest = item.text("SOURCE:TARGET").partition(":")
-            target = rest.partition(":")[0] or source
-        devices.append((source, target))
+            target, _, access = rest.partition(":")
+            target = target or source
+        if not source.startswith("/") or not target.startswith("/") or set(access) - set("rwm"):
+            item.report(f"is {quote(item.text() if not item.is_mapping else source)}", "SOURCE, SOURCE:TARGET or :rwm")
+            continue
+        devices.append(HostDevice(source, target, access or "rwm"))
     return tuple(devices)
 
 

@@ -104,6 +104,11 @@ def parse_cpu_facts(cpuinfo: str) -> dict[str, object]:
     }
 
 
+def is_domain_0(capabilities: Path = PROC / "xen/capabilities") -> bool:
+    """Return whether Xen has booted this system, and it is the domain that may start others."""
+    return "control_d" in (read(capabilities) or "")
+
+
 @functools.cache
 def detect_hypervisor() -> str:
     """Return what this host itself runs on, in systemd-detect-virt's words: ``kvm``, ``vmware``, or ``qemu``, which is

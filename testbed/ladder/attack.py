@@ -18,13 +18,14 @@ from msgspec import Struct, field
 
 from runtime.config.types import Mount
 from runtime.errors import TestbedError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Process, Resources, Spec
 from testbed.interruption import defer_signals
 from testbed.lab import Lab
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.oci import OciPeer
-from testbed.platforms.protocol import Instance, Platform
+from testbed.platforms.protocol import Instance, Platform, Saving
 from testbed.probes.canaries import Canaries
 from testbed.probes.image import PROGRAM
 from testbed.probes.lines import Printed, Trace, parse_lines, read_printed
@@ -171,7 +172,7 @@ def _make_instance(
     mounts: tuple[Mount, ...] = (),
 ) -> Instance:
     process = Process(args=(PROGRAM, *args))
-    layers = tuple(str(layer.path) for layer in image.layers)
+    layers = directories(image.layers)
     spec = Spec(process, layers, hostname, LIMITS, lab.link(application, 0), mounts=mounts)
     return Instance(name, application, {SERVICE: spec}, folder / f"{name}.log")
 
@@ -228,11 +229,15 @@ class _Attacker:
         words = [word for one in attempts for word in one.words]
         each_ms = round(_EACH_MS * min(max(platform.patience, 1.0), _MOST_PATIENCE))
         args = ("run", place.token, str(limit_ms), str(each_ms), str(_HOLD_MS), *words)
+        if isinstance(platform, Saving):  # what is saved has another name, and waits
+            args = ("await", place.hostname, place.own, *args)
         mounts = (Mount(VOLUME, "bind", str(place.volume), ("bind", "rw")),) if place.shares else ()
         name = f"{SERVICE}{self._started}-{place.token}"
         instance = _make_instance(
             platform, self._image, name, place.hostname, self._lab, self._application, args, place.folder, mounts
         )
+        if isinstance(platform, Saving):
+            platform.save_for(instance)
         with ExitStack() as undo:
             undo.callback(platform.stop, instance)
             with defer_signals():

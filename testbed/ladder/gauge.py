@@ -9,11 +9,12 @@ from pathlib import Path
 from types import TracebackType
 
 from runtime.errors import WorkloadError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.spec import Link, Resources, Spec
 from testbed.interruption import defer_signals
-from testbed.platforms.protocol import Instance, Platform
+from testbed.platforms.protocol import Instance, Metered, Platform
 
 SERVICE = "gauge"
 PORT = 7078
@@ -30,7 +31,7 @@ RESOURCES = Resources(memory_bytes=128 << 20, cpus=1.0, pids=64)
 def make_instance(label: str, application: int, image: Image, link: Link, log: Path) -> Instance:
     """Return what to start for a gauge."""
     process = image_process(image, command=(str(link.address.ip), str(PORT), str(_LIFE_S)), environment={})
-    layers = tuple(str(layer.path) for layer in image.layers)
+    layers = directories(image.layers)
     return Instance(label, application, {SERVICE: Spec(process, layers, SERVICE, resources=RESOURCES, link=link)}, log)
 
 
@@ -98,8 +99,11 @@ class Gauge:
             raise self._failure(f"{command}: {error.strerror or error}") from error
 
     def read_memory_bytes(self) -> int | None:
-        """Return what is charged to its cgroup; None where nobody counts it."""
+        """Return what is charged to its cgroup, or what it has where that is not a process; None where nobody counts
+        it."""
         with suppress(OSError):
+            if isinstance(self._platform, Metered):
+                return self._platform.meter(self.instance).memory_bytes()
             return self._platform.cgroup(self.instance).memory_bytes()
         return None
 

@@ -1,4 +1,4 @@
-"""What a run of the ladder has found out: ``ladder.json`` in its folder, from which its page is drawn."""
+"""What a run of the ladder has found out: ``ladder.json`` in its folder, of which ``ladder.html`` is drawn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct, field
 from testbed.probes.model import Outcome
 
 FORMAT = 1
-FILE = "ladder.json"
+FILE, PAGE = "ladder.json", "ladder.html"
 # Which clock figures are of: this host's, or the reference machine's, where a nanosecond is an instruction.
 HOST, INSTRUCTIONS = "host", "instructions"
 
@@ -65,6 +65,16 @@ class Snippet(Struct, frozen=True):
     words: str
 
 
+class Feature(Struct, frozen=True):
+    """What else a rung had (one of testbed.rungs.model.FEATURES), shown on it: ``done`` whether it could be, and in
+    ``words`` what was seen, or why not."""
+
+    rung: str
+    feature: str
+    done: bool
+    words: str
+
+
 class Ladder(Struct, frozen=True):
     """A whole run. ``platforms`` are those that were attacked beside the rungs (peers, machines). ``labels`` are how
     figures call both, by name, with what must be said; ``emulated`` are those whose processors are."""
@@ -80,6 +90,7 @@ class Ladder(Struct, frozen=True):
     pressures: tuple[Pressure, ...]
     missing: tuple[Missing, ...] = ()
     snippets: tuple[Snippet, ...] = ()
+    features: tuple[Feature, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     emulated: tuple[str, ...] = ()
     format: int = FORMAT

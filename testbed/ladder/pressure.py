@@ -15,6 +15,7 @@ from pathlib import Path
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Process, Resources, Spec
 from testbed.interruption import defer_signals
@@ -130,7 +131,7 @@ class _Pressed:
         self._undo.close()
 
     def _make(self, name: str, application: int, args: tuple[str, ...], resources: Resources) -> Instance:
-        layers = tuple(str(layer.path) for layer in self._probe.layers)
+        layers = directories(self._probe.layers)
         link = self._lab.link(application, 0)
         spec = Spec(Process(args=(PROGRAM, *args)), layers, name, resources, link)
         return Instance(f"pressed-{name}", application, {name: spec}, self._lease / f"pressed-{name}.log")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbed.ladder.costs import Step
-from testbed.ladder.model import HOST, Cost, Ladder, Missing, Pressure, Snippet, StepCost
+from testbed.ladder.model import HOST, Cost, Feature, Ladder, Missing, Pressure, Snippet, StepCost
 from testbed.ladder.parts import NAMESPACE
 from testbed.ladder.store import write_ladder
 from testbed.probes.model import Outcome
@@ -39,6 +39,7 @@ class Record:
         self.pressures: list[Pressure] = []
         self.missing: list[Missing] = []
         self.snippets: tuple[Snippet, ...] = ()
+        self.features: tuple[Feature, ...] = ()
         self.labels: dict[str, str] = {}
         self.emulated: list[str] = []
 
@@ -74,6 +75,7 @@ class Record:
             pressures=tuple(self.pressures),
             missing=tuple(self.missing),
             snippets=self.snippets,
+            features=self.features,
             labels=dict(self.labels),
             emulated=tuple(self.emulated),
             took_s=round(time.monotonic() - self._began_s, 3),

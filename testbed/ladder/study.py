@@ -26,6 +26,8 @@ from testbed.interruption import Undo
 from testbed.lab import Lab
 from testbed.ladder import costs
 from testbed.ladder.attacks import Ground, attack_all
+from testbed.ladder.features import Stage, show_features
+from testbed.ladder.gauge import PORT, make_instance
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
 from testbed.ladder.model import HOST, Ladder, Missing
@@ -37,7 +39,7 @@ from testbed.ladder.targets import Target, choose_targets
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.platforms import registry
-from testbed.platforms.protocol import Platform
+from testbed.platforms.protocol import Platform, Saving
 from testbed.probes.image import REFERENCE as PROBE
 from testbed.probes.image import ensure_probe_image
 from testbed.qemu.accelerator import AUTO
@@ -134,13 +136,19 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         record.emulated = [name for name, one in here.items() if one.emulated]
         record.save()
         undo.callback(record.save)
+        served = images[scenario.settings.load.service]
         if wishes.clock == HOST:
-            record.snippets = run_snippets(images[scenario.settings.load.service], scratch)
+            record.snippets = run_snippets(served, scratch)
         undo.enter_context(lab)
+        if wishes.clock == HOST:
+            stages = {name: Stage(one, lab, images[PROBE], served, scratch, run_id) for name, one in here.items()}
+            record.features = show_features(stages)
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
         )
         attack_all(targets, here, Ground(run_id, scratch, lab, images[PROBE], progress), record)
+        for name, platform in here.items():
+            _save_gauge(name, platform, lab, images[GAUGE], folder, progress)
         efforts = {name: costs.choose_effort(one, wishes.quick, wishes.clock) for name, one in here.items()}
         pricing = Pricing(surroundings, images[GAUGE], here, efforts, record, progress)
         pricing.run(wishes.seed)
@@ -158,6 +166,18 @@ def find_pressed(here: Mapping[str, Platform], wishes: Wishes) -> list[str]:
     if wishes.clock != HOST:
         return []
     return [name for name, one in here.items() if not (one.virtual and (wishes.quick or one.emulated))]
+
+
+def _save_gauge(name: str, platform: Platform, lab: Lab, image: Image, folder: _Folder, progress: Progress) -> None:
+    """Save what the gauges of a platform of copies are copies of; what cannot be saved shows when it is priced."""
+    if not isinstance(platform, Saving):
+        return
+    progress(f"saving the gauge of {name}")
+    label = f"gauge-{name}"
+    try:
+        platform.save_for(make_instance(label, 0, image, lab.link(0, 0), folder.log_path(label)), (PORT,))
+    except TestbedError as error:
+        progress(f"the gauge of {name} is not saved: {str(error).splitlines()[0]}")
 
 
 def _press(

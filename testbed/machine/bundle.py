@@ -35,13 +35,13 @@ from testbed.machine.emulation import USER, emulate
 from testbed.machine.inputs import Inputs, combined_digest, inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
 from testbed.machine.reference import hand_over, results_digests
+from testbed.machine.systems import choose_system
 from testbed.results import TRIALS, RunFolder, Trial
 from testbed.scenario.model import load
 
 # Raised when an older testbed could no longer read it right.
 FORMAT = 1
 _DESCRIPTION = "bundle.json"
-_PARTS = (emulator.KERNEL, emulator.INITRD, emulator.DISK)
 _LONGEST_DESCRIPTION = 1 << 20
 _LONGEST_TRIALS = 256 * MIB
 _LONGEST_PART = 16 << 30
@@ -149,9 +149,13 @@ def _write(target: Path, description: Description, trials: Path, files: Path) ->
     ):
         document = msgspec.json.format(msgspec.json.encode(description), indent=1)
         _add(archive, _DESCRIPTION, io.BytesIO(document), len(document))
-        for name, path in ((TRIALS, trials), *((part, files / part) for part in _PARTS)):
+        for name, path in ((TRIALS, trials), *((part, files / part) for part in _list_parts(description.job))):
             with path.open("rb") as source:
                 _add(archive, name, source, path.stat().st_size)
+
+
+def _list_parts(job: Job) -> tuple[str, ...]:
+    return emulator.PARTS[choose_system(job.platforms)]
 
 
 def _add(archive: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> None:
@@ -177,7 +181,7 @@ def opened(path: Path) -> Iterator[tuple[Description, bytes, Path]]:
                 raise UsageError(f"{path} has the format {description.format}; this testbed reads up to {FORMAT}")
             trials = _read(archive, TRIALS, _LONGEST_TRIALS)
             _check(path, TRIALS, hashlib.sha256(trials).hexdigest(), description.results.get(TRIALS))
-            for name in _PARTS:
+            for name in _list_parts(description.job):
                 digest = _extract(archive, name, files / name)
                 _check(path, name, digest, description.inputs.get(name))
         except (tarfile.TarError, EOFError, OSError, msgspec.MsgspecError) as error:
@@ -276,7 +280,8 @@ def reproduce(
                 f"{path} names {description.qemu}, and has {found}",
                 "its figures may differ in every digit: another QEMU may count other instructions. To try: --any-qemu",
             )
-        made = Inputs(layers, folder / _ROOT, description.disk_bytes, description.inputs)
+        system = choose_system(description.job.platforms)
+        made = Inputs(layers, folder / _ROOT, description.disk_bytes, description.inputs, system)
         progress(f"reference machine: {combined_digest(description.inputs)[:16]}")
         emulate(made, run_id, scratch / "console", scratch / "results", progress)
         run = hand_over(scratch)

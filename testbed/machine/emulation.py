@@ -88,10 +88,8 @@ def emulate(
     progress: Callable[[str], None],
     *,
     deterministic: bool = True,
-    boot: tuple[str, ...] = emulator.BOOT,
 ) -> Emulated:
-    """Run the machine until it has powered off. ``console`` takes what it prints, ``results`` what it hands over,
-    ``boot`` are QEMU's options for what it boots.
+    """Run the machine until it has powered off. ``console`` takes what it prints, ``results`` what it hands over.
 
     Both files are made. Raises WorkloadError, with the console's last lines and the emulator's exit code, when the
     machine ends otherwise or says nothing for a long time. Nothing of it is left whatever happens.
@@ -105,7 +103,7 @@ def emulate(
         undo.callback(os.close, said)
         for descriptor in (given, said):
             os.fchown(descriptor, USER.uid, USER.gid)
-        command = emulator.emulator_command(inputs.disk_bytes, deterministic=deterministic, boot=boot)
+        command = emulator.emulator_command(inputs.disk_bytes, deterministic=deterministic, system=inputs.system)
         spec = Spec(Process(args=command, user=USER), inputs.layers, hostname="emulator")
         machine = container.start(spec, name=cgroup_name(run_id, "emulator"), stdin=given, stdout=said)
         undo.callback(machine.delete)

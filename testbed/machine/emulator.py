@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
+
+from vm_images.reference import System
 
 # Below it, in the emulator's container, are the machine's files.
 FOLDER = PurePosixPath("/machine")
-KERNEL, INITRD, DISK = "kernel", "initrd", "disk"
+XEN, KERNEL, INITRD, DISK = "xen", "kernel", "initrd", "disk"
 QEMU = "/usr/lib/testbed-qemu/qemu-system-x86_64"
 # The emulator's standard input is the memory that takes the results, its output the machine's console: files that the
 # container's own root need not have, and that never make it wait, as a pipe would.
@@ -25,15 +29,35 @@ COMMAND_LINE = (
     "earlyprintk=serial console=ttyS0 quiet loglevel=3 panic=-1 nokaslr random.trust_cpu=off cryptomgr.notests "
     "8250.nr_uarts=1 kvm.lapic_timer_advance=0 kvm.halt_poll_ns=0"
 )
+# Under Xen: domain 0 has this much of the memory, the rest is for guests. Without x2apic=off Xen sets its timer by a
+# register of the processor's, which QEMU cannot tell the time of while it counts instructions ("Bad icount read").
+# Debian's default scheduler, credit2, is not the one that libvirt's driver can give a limit to.
+DOMAIN_0_MIB = 3072
+XEN_COMMAND_LINE = (
+    f"com1=115200,8n1 console=com1 x2apic=off sched=credit dom0_mem={DOMAIN_0_MIB}M,max:{DOMAIN_0_MIB}M "
+    "loglvl=none guest_loglvl=none"
+)
+# Domain 0's console is Xen's, which is the serial port.
+DOMAIN_0_COMMAND_LINE = "console=hvc0 quiet loglevel=3 panic=-1 nokaslr random.trust_cpu=off cryptomgr.notests"
+
+# The files that it is made of, and how QEMU boots these: Linux, directly, or Xen with Linux as its first module.
+PARTS: Mapping[System, tuple[str, ...]] = MappingProxyType(
+    {"kvm": (KERNEL, INITRD, DISK), "xen": (XEN, KERNEL, INITRD, DISK)}
+)
+_BOOTS: Mapping[System, tuple[str, ...]] = MappingProxyType(
+    {
+        "kvm": ("-kernel", str(FOLDER / KERNEL), "-initrd", str(FOLDER / INITRD), "-append", COMMAND_LINE),
+        "xen": (
+            *("-kernel", str(FOLDER / XEN), "-append", XEN_COMMAND_LINE),
+            *("-initrd", f"{FOLDER / KERNEL} {DOMAIN_0_COMMAND_LINE},{FOLDER / INITRD}"),
+        ),
+    }
+)
 
 
-# How it is booted: Linux, directly.
-BOOT = ("-kernel", str(FOLDER / KERNEL), "-initrd", str(FOLDER / INITRD), "-append", COMMAND_LINE)
-
-
-def emulator_command(disk_bytes: int, *, deterministic: bool = True, boot: tuple[str, ...] = BOOT) -> tuple[str, ...]:
+def emulator_command(disk_bytes: int, *, deterministic: bool = True, system: System = "kvm") -> tuple[str, ...]:
     """Return the command that emulates the machine, whose ``disk`` has so many bytes, a multiple of 2 MiB, and which
-    QEMU boots by these options.
+    is booted as that ``system``.
 
     A ``deterministic`` machine has one processor that executes one instruction each nanosecond of its own time
     (docs/devel/tcg-icount.rst of QEMU), and skips the time when it is idle. The other one has the host's time, and
@@ -57,5 +81,5 @@ def emulator_command(disk_bytes: int, *, deterministic: bool = True, boot: tuple
         *("-object", disk, "-device", "nvdimm,memdev=disk,unarmed=on"),
         *("-object", results, "-device", "nvdimm,memdev=results"),
         *("-chardev", f"file,id=console,path={_CONSOLE},append=on", "-serial", "chardev:console"),
-        *boot,
+        *_BOOTS[system],
     )

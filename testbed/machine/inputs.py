@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime import atomic
-from runtime.errors import PrerequisiteError, UsageError
+from runtime.errors import PrerequisiteError
 from runtime.files import read_bounded
 from runtime.home import SEAL, store_root
+from runtime.images.merging import link_merged
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.space import MIB, require_space
@@ -29,28 +30,31 @@ from testbed.images import image_name
 from testbed.load.build import GENERATOR
 from testbed.machine import emulator
 from testbed.machine.job import GUEST_KERNEL, JOB, SCENARIOS, Job
+from testbed.machine.systems import choose_system
+from testbed.platforms.registry import MACHINES
 from testbed.probes.build import PROGRAM as PROBES
-from testbed.qemu.variants import VARIANTS, Variant
+from testbed.qemu.variants import Variant
 from testbed.sampler.build import SAMPLER
 from vm_images.cloud import ensure_cloud
 from vm_images.container_host import ensure_host_image
 from vm_images.disk import ensure_disk, ensure_layer_disk, layer_name
 from vm_images.guest import ensure_guest
 from vm_images.plans.container_host import LAYERS
-from vm_images.reference import INTERPRETER, ensure_reference_image, kernel_of, machine_initrd
+from vm_images.reference import (
+    INTERPRETER,
+    System,
+    ensure_reference_image,
+    kernel_of,
+    machine_initrd,
+    read_modules,
+)
+from vm_images.xen import domain_0_kernel_of, read_domain_0_modules, read_hypervisor
 
 PROGRAM = (INTERPRETER, "-B", "-m", "testbed.machine.inside")
 # What the machine's store is called there (runtime.home).
 _STORE = Path("/var/lib/testbed")
 # The layer with the store, the scenario and the job: above all others of the machine's own root.
 _INPUTS = "sha256:inputs"
-# What needs a program or a daemon that the machine's image has not, and a translator that would be translated itself.
-NOT_INSIDE = frozenset(
-    (
-        *("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker"),
-        "emulated-1988",
-    )
-)
 # Measured with clickme: the image, then the disk; a scenario's own images come to it.
 _LONGEST_VERSION = 4096
 NEEDED_BYTES = 3000 * MIB
@@ -60,12 +64,13 @@ _ALIGNMENT = 2 << 20
 
 class Inputs(Struct, frozen=True):
     """A machine ready to be emulated: the layers of the ``emulator``'s root, bottom first, the ``folder`` with
-    ``machine/``, the disk's length, and the sha256 of each part by name."""
+    ``machine/``, the disk's length, the sha256 of each part by name, and what it is booted as."""
 
     emulator: tuple[Path, ...]
     folder: Path
     disk_bytes: int
     digests: Mapping[str, str]
+    system: System = "kvm"
 
     @property
     def files(self) -> Path:
@@ -129,19 +134,11 @@ def require_room() -> None:
         )
 
 
-def require_platforms(names: Iterable[str]) -> None:
-    """Raise UsageError for a platform that the machine does not have."""
-    if others := [name for name in names if name in NOT_INSIDE]:
-        raise UsageError(
-            f"the reference machine has no {', '.join(others)}",
-            "containers of our own, machines, rungs of the ladder and bare processes run there",
-        )
-
-
-def ensure_machine_image(store: Store, progress: Callable[[str], None]) -> Image:
+def ensure_machine_image(store: Store, progress: Callable[[str], None], system: System = "kvm") -> Image:
     """Build the machine's image, with the programs of this checkout that measure, unless the store has it; errors as
     ``vm_images.reference.ensure_reference_image``."""
-    return ensure_reference_image(store, (GENERATOR.build(), SAMPLER.build(), PROBES.build()), progress)
+    programs = (GENERATOR.build(), SAMPLER.build(), PROBES.build())
+    return ensure_reference_image(store, programs, progress, system)
 
 
 @contextmanager
@@ -159,10 +156,11 @@ def inputs(
     PrerequisiteError for whatever the host lacks.
     """
     store = open_store()
-    own = ensure_machine_image(store, progress)
+    system = choose_system(job.platforms)
+    own = ensure_machine_image(store, progress, system)
     needed = [replace(image, reference=image_name(job.scenario, service)) for service, image in images.items()]
     paths = set[Path]()
-    for variant in (VARIANTS[platform] for platform in job.platforms if platform in VARIANTS):
+    for variant in (MACHINES[platform] for platform in job.platforms if platform in MACHINES):
         further, stored = _stored(variant, tuple(images.values()), progress)
         needed += [image for image in further if image not in needed]
         paths |= stored
@@ -175,18 +173,23 @@ def inputs(
         _set_times(tree)
         progress("reference machine: writing its disk")
         layer = Layer(_INPUTS, tree)
-        made = assemble(folder, own, (layer,), PROGRAM, needed)
+        made = assemble(folder, own, (layer,), PROGRAM, needed, system)
         shutil.rmtree(tree)
         yield made
 
 
 def assemble(
-    folder: Path, own: Image, added: Sequence[Layer], program: Sequence[str], further: Sequence[Image] = ()
+    folder: Path,
+    own: Image,
+    added: Sequence[Layer],
+    program: Sequence[str],
+    further: Collection[Image] = (),
+    system: System = "kvm",
 ) -> Inputs:
     """Write the files of a machine into ``folder``, which is on the store's file system, and return it.
 
     Its root is made of the layers of ``own``, bottom first, and above them those ``added``; it becomes ``program``. The
-    layers of ``further`` images are on its disk, too.
+    layers of ``further`` images are on its disk, too. ``own`` is the image of the ``system``.
     """
     files = folder / emulator.FOLDER.name
     files.mkdir(parents=True)
@@ -195,12 +198,18 @@ def assemble(
     shutil.rmtree(folder / "disks")
     disk_bytes = -(-(files / emulator.DISK).stat().st_size // _ALIGNMENT) * _ALIGNMENT
     os.truncate(files / emulator.DISK, disk_bytes)
-    shutil.copyfile(kernel_of(own)[0], files / emulator.KERNEL)
     layers = tuple(layer_name(layer) for layer in (*own.layers, *added))
-    (files / emulator.INITRD).write_bytes(machine_initrd(own, layers, tuple(program)))
+    if system == "xen":
+        kernel, modules = domain_0_kernel_of(own), read_domain_0_modules(own)
+        (files / emulator.XEN).write_bytes(read_hypervisor(own))
+    else:
+        kernel, modules = kernel_of(own)[0], read_modules(own)
+    shutil.copyfile(kernel, files / emulator.KERNEL)
+    (files / emulator.INITRD).write_bytes(machine_initrd(modules, layers, tuple(program)))
     for path in files.iterdir():
         path.chmod(0o444)
-    return Inputs(tuple(layer.path for layer in own.layers), folder, disk_bytes, _digests(own, files, disk_bytes))
+    digests = _digests(own, files, disk_bytes, system)
+    return Inputs(tuple(layer.path for layer in own.layers), folder, disk_bytes, digests, system)
 
 
 def _lay_out(tree: Path, store: Store, job: Job, scenario: Path, images: list[Image], paths: Iterable[Path]) -> None:
@@ -209,6 +218,7 @@ def _lay_out(tree: Path, store: Store, job: Job, scenario: Path, images: list[Im
     inside.mkdir(parents=True)
     (inside / SEAL).touch()
     store.copy_index(images, inside / "images", LAYERS)
+    link_merged(images, inside / "images", LAYERS)
     guest = store_root() / "guest"
     for path in sorted(paths):
         target = inside / "guest" / path.relative_to(guest)
@@ -231,8 +241,8 @@ def _set_times(tree: Path) -> None:
     os.utime(tree, (EPOCH_S, EPOCH_S))
 
 
-def _digests(image: Image, files: Path, disk_bytes: int) -> dict[str, str]:
-    command = "\0".join(emulator.emulator_command(disk_bytes))
+def _digests(image: Image, files: Path, disk_bytes: int, system: System) -> dict[str, str]:
+    command = "\0".join(emulator.emulator_command(disk_bytes, system=system))
     return {
         "command": hashlib.sha256(command.encode()).hexdigest(),
         "emulator": image.id.removeprefix("sha256:"),

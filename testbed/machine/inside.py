@@ -31,10 +31,12 @@ from testbed.machine.handover import pack
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.request import Options
 from testbed.rungs.read import read_history
+from testbed.xen.domain_0 import is_under_xen, start_services
 from vm_images.reference import RESULTS
 
 # How often it says that it is alive, in seconds of its own time.
 _PULSE_S = 5.0
+_SERVICES_LOG = Path("/run/xen-services.log")
 # linux/reboot.h
 _POWER_OFF = 0x4321FEDC
 
@@ -83,9 +85,15 @@ def _perform(job: jobs.Job) -> tuple[Path, int]:
     return finished.path, finished.exit_code
 
 
-def _give_devices() -> None:
-    """Give the devices of virtual machines to those who may use them, as udev does. Raises PrerequisiteError when the
-    processor that is emulated has no virtualisation."""
+def _make_host() -> None:
+    """Make the machine one that starts guests: as domain 0, or by KVM, whose devices are given to those who may use
+    them, as udev does.
+
+    Raises PrerequisiteError when the processor that is emulated has no virtualisation, or Xen's services do not start.
+    """
+    if is_under_xen():
+        start_services(_SERVICES_LOG)
+        return
     if not Path("/dev/kvm").exists():
         raise PrerequisiteError(
             "the reference machine has no /dev/kvm: its emulator does not emulate AMD's SVM",
@@ -101,7 +109,7 @@ def _experiment() -> None:
     threading.Thread(target=_pulse, daemon=True).start()
     run: Path | None = None
     try:
-        _give_devices()
+        _make_host()
         job = msgspec.json.decode(jobs.JOB.read_bytes(), type=jobs.Job)
         with raise_on_signals():
             path, code = _perform(job)

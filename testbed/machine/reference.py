@@ -23,16 +23,15 @@ from testbed.interruption import Undo
 from testbed.machine.emulation import Emulated, emulate, read_tail
 from testbed.machine.handover import unpack
 from testbed.machine.inputs import (
-    NOT_INSIDE,
     Inputs,
     combined_digest,
     file_digest,
     inputs,
     read_qemu_version,
-    require_platforms,
     require_room,
 )
 from testbed.machine.job import Job
+from testbed.machine.systems import list_absent, require_platforms
 from testbed.measures.trials import choose_exit_code
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.request import Options, Request, check_options
@@ -58,7 +57,7 @@ def bench(options: Options, progress: Callable[[str], None]) -> Finished:
     """
     refuse_what_varies(options)
     options = replace(options, trials=TRIALS_ENOUGH if options.trials is None else options.trials)
-    request = check_options(options, progress, absent=NOT_INSIDE)
+    request = check_options(options, progress, absent=list_absent(options.platforms))
     if options.compose != NOTHING_ASKED or not request.scenario.is_plain:
         raise UsageError(
             f"{request.scenario.name}: the reference machine gets the scenario's folder, which does not say all of it",

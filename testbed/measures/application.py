@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import takewhile
@@ -13,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
-from runtime.errors import WorkloadError
+from runtime.errors import UsageError, WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.interruption import defer_signals
 from testbed.lab import find_ports
@@ -21,7 +21,7 @@ from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
 from testbed.measures.restarts import Restarts
-from testbed.platforms.protocol import Concluding, Filled, Instance, Platform, Pooling, Reachable
+from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
@@ -83,6 +83,8 @@ def make_questions(
     those of services that have done their work; nothing of one without ports."""
     if not ready.service:
         return ()
+    if ready.service not in addresses:
+        raise UsageError(f"x-testbed.ready: {ready.service} has no network (network_mode: none)", "ask another service")
     check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
     ports = [
         (service.name, port) for service in scenario.services if service.name not in complete for port in service.ports
@@ -100,10 +102,11 @@ def quote_console(instance: Instance) -> str:
 
 
 class _FirstProcesses:
-    """Waits for the first process of every instance at once: one thread each, for a platform waits for one."""
+    """Waits for the first process of every instance at once: one thread each, for a platform waits for one. Each calls
+    ``note`` with its instance once that runs."""
 
-    def __init__(self, platform: Platform, timeout_s: float) -> None:
-        self._platform, self._timeout_s = platform, timeout_s
+    def __init__(self, platform: Platform, timeout_s: float, note: Callable[[Instance], None]) -> None:
+        self._platform, self._timeout_s, self._note = platform, timeout_s, note
         self.phases: dict[str, Mapping[str, int]] = {}
         self.errors: list[Exception] = []
         self._begun: set[str] = set()
@@ -128,6 +131,7 @@ class _FirstProcesses:
             start = self._platform.started(instance, self._timeout_s)
             for service in instance.specs:
                 self.phases[service] = start.of(service)
+            self._note(instance)
         except Exception as error:  # raised again in the thread that can undo
             self.errors.append(error)
 
@@ -144,8 +148,8 @@ class Application:
     with the last lines of every console, when the application is not ready in time or one of its processes ends, but
     for those that ``may_complete``, as those that others wait for to complete: they may end with status 0. One that
     ``asks_health`` asks each service for that by the command of its file, where a platform can run one, until it is
-    left (``checks``); otherwise a service is healthy when its ports are open. ``addresses`` are by service; ``filled``
-    is what those of its instances took, by name, that were made beforehand.
+    left (``checks``); otherwise a service is healthy when its ports are open. ``addresses`` are by service;
+    one without a network has none. ``filled`` is what those of its instances took, by name, that were made beforehand.
     """
 
     def __init__(
@@ -162,7 +166,8 @@ class Application:
         self._platform = platform
         self._completing = list_completing(context.scenario.services)
         self._may_complete = {*may_complete, *self._completing}
-        self.checks = Checks(self._execute) if asks_health and isinstance(platform, Reachable) else None
+        may_ask = isinstance(platform, Executing) and platform.executes
+        self.checks = Checks(self._execute) if asks_health and may_ask else None
         self._started: list[Instance] = []
         self._restarts = Restarts(context.scenario.services)
         if platform.shared:
@@ -170,9 +175,8 @@ class Application:
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
-        self.instances = make_instances(
-            context, number, label, shared=platform.shared, one_address=platform.one_address
-        )
+        shared, one_address = platform.shared, platform.one_address
+        self.instances = make_instances(context, number, label, shared=shared, one_address=one_address)
         specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
         self.addresses = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
 
@@ -193,7 +197,7 @@ class Application:
             before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
             requested_ns = time.monotonic_ns()
             timeout_s = ready_timeout_s(self._context.settings.ready, self._platform)
-            first_processes = _FirstProcesses(self._platform, timeout_s)
+            first_processes = _FirstProcesses(self._platform, timeout_s, self._begin_checks)
             if self.checks is not None:
                 undo.callback(self.checks.close)
             for instance in self.instances:
@@ -202,7 +206,8 @@ class Application:
                 with defer_signals():
                     self._platform.start(instance)
                 self._started.append(instance)
-                self._begin_checks(instance)
+                if self.checks is not None:
+                    first_processes.begin(instance)
             self._timeline = self._wait(requested_ns, timeout_s, before, first_processes)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
@@ -217,15 +222,16 @@ class Application:
 
     def _execute(self, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         """Run a command in a service, as its check does."""
-        assert isinstance(self._platform, Reachable)
+        assert isinstance(self._platform, Executing)
         instance = next(one for one in self._started if service in one.specs)
-        return self._platform.execute(instance, words, timeout_s)
+        return self._platform.execute(instance, service, words, timeout_s)
 
     def _begin_checks(self, instance: Instance) -> None:
+        """Check the services of an instance whose first process runs, unless that has been begun before."""
         if self.checks is not None:
             for service in self._context.scenario.services:
-                if service.name in instance.specs and is_checked(service):
-                    assert service.healthcheck is not None
+                is_new = service.name in instance.specs and self.checks.state(service.name) is None
+                if is_new and service.healthcheck is not None and is_checked(service):
                     self.checks.begin(service.name, service.healthcheck)
 
     def _await_others(
@@ -297,7 +303,7 @@ class Application:
         for instance in self.instances:
             first_processes.begin(instance)
         answers = self._ask(asked, first_processes, requested_ns, timeout_s)
-        while len(first_processes.phases) < len(self.addresses):  # services that have no port to ask
+        while len(first_processes.phases) < len(self._context.scenario.services):  # services that have no port to ask
             self._watch(first_processes)
             time.sleep(0.001)
         counted = before, counting.read(self._platform, self.instances)
@@ -309,8 +315,10 @@ class Application:
             for instance in self.instances
             for service in instance.specs
         }
-        cgroups = {throttling.name_part(instance): self._platform.cgroup(instance) for instance in self.instances}
-        held_back = throttling.read(cgroups)
+        cgroups = self.cgroups()
+        held_back = throttling.read(
+            {throttling.name_part(one): cgroups[one.name] for one in self.instances if one.name in cgroups}
+        )
         if not answers:  # without a port, it is ready when its processes run
             running_ns = max(max(phases.values()) for phases in services.values())
             return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
@@ -365,7 +373,9 @@ class Application:
         return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self._started))
 
     def cgroups(self) -> dict[str, Cgroup]:
-        """Return the cgroup of each instance, by the instance's name."""
+        """Return the cgroup of each instance, by the instance's name; none where no cgroup has them."""
+        if isinstance(self._platform, Metered):
+            return {}
         return {instance.name: self._platform.cgroup(instance) for instance in self.instances}
 
 

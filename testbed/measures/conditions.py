@@ -52,7 +52,7 @@ def list_substituted(services: Sequence[Service]) -> tuple[str, ...]:
     start: a command can be run beside a workload in a container, and not in a machine."""
     awaited = {one.service for of in services for one in list_awaited(of) if one.condition == HEALTHY}
     return tuple(
-        f"{service.name}: healthy as soon as its ports are open, on every platform: no command is run in a machine"
+        f"{service.name}: healthy as soon as its ports are open, on every platform: none runs beside what is measured"
         for service in services
         if service.name in awaited and is_checked(service)
     )

@@ -16,7 +16,7 @@ from testbed.counts import (
     read_counts,
     read_host_counts,
 )
-from testbed.platforms.protocol import Counting, Instance, Platform
+from testbed.platforms.protocol import Counting, Instance, Metered, Platform
 from testbed.results import Metric
 
 _NOTHING = Counts(0, 0, {}, {})
@@ -34,7 +34,10 @@ class Tally(Struct, frozen=True):
 
 
 def read(platform: Platform, instances: Sequence[Instance] = ()) -> Tally | None:
-    """Return the counts now; None when they cannot be read, because one of the instances has ended by itself."""
+    """Return the counts now; None when they cannot be read, because one of the instances has ended by itself, or is no
+    process of this system."""
+    if isinstance(platform, Metered):
+        return None
     began_ns = time.monotonic_ns()
     try:
         counted = {

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from statistics import median
 
 from testbed.load.open_loop import Target
-from testbed.measures import counting, overhead, throttling
+from testbed.measures import counting, metering, overhead, throttling
 from testbed.measures.application import Application, Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
@@ -26,6 +26,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     with Application(context, platform, 0, f"t{planned.trial:03}") as application:
         timeline, filled = application.timeline, tuple(application.filled.values())
         beside = overhead.read(platform, application.instances)
+        metered = metering.read(platform, application.instances)
         context.progress(f"  ready after {(timeline.ready_ns - timeline.requested_ns) / 1e9:.3f} s")
         load = context.settings.load
         target = Target(application.addresses[load.service], load.port, load.kinds)
@@ -37,6 +38,7 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
         *(make_steady_metrics(timeline, answered, window_s) if is_asked else ()),
         *make_pool_metrics(filled),
         *overhead.make_metrics(before, beside),
+        *metered,
     )
     rows = [((one.due_ns - timeline.requested_ns) / 1e9, one.latency_s) for one in answered]
     samples = context.folder.write_samples(f"t{planned.trial:03}", ("due_s", "latency_s"), rows)

@@ -11,6 +11,7 @@ from types import TracebackType
 from msgspec import Struct
 
 from runtime.errors import WorkloadError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.images.process import image_process
 from runtime.spec import Link, Resources, Spec
@@ -53,7 +54,7 @@ def make_instance(
     """Return what to start for a neighbour that will be bad for ``window_s``."""
     command = make_command(kind, _LIFE_S + window_s, ceiling, link)
     process = image_process(image, command=command, environment={})
-    layers = tuple(str(layer.path) for layer in image.layers)
+    layers = directories(image.layers)
     spec = Spec(process, layers, SERVICE, resources=resources, link=link)
     return Instance(label, 1, {SERVICE: spec}, log)
 

@@ -36,6 +36,7 @@ class ContainerPlatform:
     virtual = False
     shared = False
     one_address = False
+    executes = True
 
     def __init__(self, run_id: str, lab: Lab) -> None:
         self._run_id = run_id
@@ -107,8 +108,8 @@ class ContainerPlatform:
         if running is not None:
             running.send_signal(number)
 
-    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
-        spec, pid = instance.spec, self.first_pid(instance)
+    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
+        spec, pid = instance.specs[service], self.first_pid(instance)
         if not pid:
             raise UsageError(f"execute {words[0]} in {instance.name}: it has ended")
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

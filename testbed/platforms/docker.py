@@ -25,6 +25,7 @@ from msgspec import Struct
 from runtime import libc, network
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import TestbedError, UsageError, WorkloadError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
 from runtime.lease import cgroup_name
@@ -149,7 +150,7 @@ class DockerPlatform:
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Import the images. Raises PrerequisiteError without a daemon that answers."""
-        self.prepare_layers(tuple(str(layer.path) for layer in image.layers) for image in images.values())
+        self.prepare_layers(directories(image.layers) for image in images.values())
 
     def prepare_layers(self, images: Iterable[tuple[str, ...]]) -> None:
         """Do what ``prepare`` does, for images by their layers' paths."""
@@ -161,10 +162,7 @@ class DockerPlatform:
             undo.callback(docker_client.remove_marked, daemon.client, self._mark)
             for number, layers in enumerate(dict.fromkeys(images)):
                 reference = f"testbed/{self._mark}:{number}"
-                folder = self._scratch / f"image-{number}"
-                folder.mkdir()
-                docker_client.import_layers(daemon.client, layers, folder, reference, self._mark)
-                shutil.rmtree(folder)
+                docker_client.import_layers(daemon.client, layers, reference, self._mark)
                 self._images[layers] = reference
             self._daemon = daemon
             self._undo = undo.pop_all()

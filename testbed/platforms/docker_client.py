@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime.errors import PrerequisiteError, TestbedError
+from runtime.errors import PrerequisiteError, TestbedError, in_words
 from runtime.output import printable, shortened
 from runtime.spec import CPU_PERIOD_USEC, Spec, configuration
 from runtime.speed import scale
-from runtime.unionfs.overlay import WritableLayer, effective, options
+from runtime.unionfs.depth import effective
+from runtime.unionfs.detached import Stack, overlay_by_options
 from testbed.platforms.peers.plans import ENTRY, LAUNCHER
 from testbed.platforms.peers.program import Program, ask, find
 
@@ -85,17 +87,19 @@ def run(words: Sequence[str], what: str, *, check: bool = True) -> str:
     return done.stdout
 
 
-def import_layers(client: str, layers: Sequence[str], folder: Path, reference: str, mark: str) -> None:
-    """Import the layers, merged, as one image. Raises TestbedError."""
-    for name in ("upper", "work", "root"):
-        (folder / name).mkdir()
-    mounted = options(effective(tuple(layers)), WritableLayer(str(folder / "upper"), str(folder / "work")))
-    script = (
-        'mount -t overlay -o "$1" overlay "$2" && tar --directory "$2" --xattrs --create . |'
-        ' "$3" import --change "LABEL $4" - "$5"'
-    )
-    words = ("unshare", "--mount", "sh", "-c", script, "sh", mounted, str(folder / "root"), client)
-    run((*words, f"{LABEL}={mark}", reference), f"import the image {reference} into docker")
+def import_layers(client: str, layers: Sequence[str], reference: str, mark: str) -> None:
+    """Import the layers, bottom first and merged, as one image. Raises TestbedError."""
+    what = f"import the image {reference} into docker"
+    try:
+        mounted = overlay_by_options(Stack(tuple(reversed(effective(tuple(layers)))), None, "import"))
+    except OSError as error:
+        raise TestbedError(f"{what}: {in_words(error)}") from error
+    script = 'tar --directory "$1" --xattrs --create . | "$2" import --change "LABEL $3" - "$4"'
+    try:
+        words = ("sh", "-c", script, "sh", f"/proc/{os.getpid()}/fd/{mounted}", client)
+        run((*words, f"{LABEL}={mark}", reference), what)
+    finally:
+        os.close(mounted)
 
 
 def run_words(

@@ -1,9 +1,9 @@
 """Hypervisors of history that libvirt has drivers for and the testbed has no platform for: what is here of each, and
 why it does not run there.
 
-A machine of the testbed's gets its kernel from QEMU, its network from the run's own namespace, and is metered as the
-process that it is. VirtualBox and VMware boot from disks only, and their services make their networks outside of that
-namespace. A guest of Xen's is no process of any system: Xen itself has its memory and its processor time.
+A machine of the testbed's gets its kernel from its hypervisor, and its network from the run's own namespace.
+VirtualBox and VMware boot from disks only, and their services make their networks outside of that
+namespace.
 """
 
 from __future__ import annotations
@@ -46,15 +46,6 @@ HYPERVISORS: Mapping[str, Hypervisor] = MappingProxyType(
             _DISKS_ONLY,
             "libvirt_driver_vbox.so",
             "libvirt-daemon-driver-vbox",
-        ),
-        "paravirtual-2003": Hypervisor(
-            "Xen",
-            "xen:///system",
-            ("xl",),
-            "a host is booted under it: install the package xen-system-amd64",
-            "its guests are no processes of this system, so no cgroup says what they take",
-            "libvirt_driver_libxl.so",
-            "libvirt-daemon-driver-xen",
         ),
         "vmware": Hypervisor(
             "VMware Player or Workstation",

@@ -16,9 +16,12 @@ from msgspec.structs import replace
 
 from runtime.description import to_json
 from runtime.errors import UsageError
+from runtime.images.merging import mountable
 from runtime.images.model import Image
 from runtime.images.store import open_store
-from runtime.spec import Resources, Spec
+from runtime.plan.encode import encode
+from runtime.plan.steps import Plan
+from runtime.spec import Process, Resources, Spec
 from testbed.platforms.protocol import Instance
 from testbed.platforms.vm import VmPlatform
 from testbed.progress import print_progress
@@ -27,7 +30,10 @@ from testbed.qemu.domain import sum_resources
 from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
-from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, LAYERS, ContainerHost
+from vm_images.plans.command import Size, container_command_plan
+from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, DEVICES, LAYERS, ContainerHost
+from vm_images.plans.guest import serve_commands
+from vm_images.plans.pod import FIRST_PROCESS
 
 # What the system inside needs besides its containers. Measured in a guest of 512 MiB before the first of them, as RAM
 # less MemAvailable: 72 MiB, of which the kernel keeps 43 from the start, 9 are the interpreter's own; the rest is room
@@ -58,7 +64,9 @@ class _LayerDisk(Disks):
         given = tuple(images)
         host = ensure_host_image(open_store(), print_progress)
         disk = ensure_layer_disk(self._shared, (host, *given))
-        places = {str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in image.layers}
+        places = {
+            str(layer.path): f"{LAYERS}/{layer_name(layer)}" for image in given for layer in mountable(image.layers)
+        }
         self.inside = _Inside(tuple(map(layer_name, host.layers)), disk, places)
         self._built.append(disk)
 
@@ -142,6 +150,17 @@ class ContainersInVmPlatform(VmPlatform):
             cwd=PACKAGES,
             hostname="host",
             mac=_derive_mac(specs, _BRIDGE),
-            description=to_json(specs, bridge_index=BRIDGE_INDEX),
+            description=to_json(specs, bridge_index=BRIDGE_INDEX, **self._server()),
+            commands=self.executes,
         )
         return host_initrd(self._ready().guest, host)
+
+    def _server(self) -> Mapping[str, object]:
+        """Return what the supervisor inside is told of the port for commands."""
+        if not self.executes:
+            return {}
+        return {"server": encode(Plan((serve_commands(DEVICES),))).hex(), "first_process": FIRST_PROCESS}
+
+    def plan_command(self, instance: Instance, service: str, process: Process, size: Size | None = None) -> Plan:
+        number = list(instance.specs).index(service)
+        return container_command_plan(instance.specs[service], process, service, number, size)

@@ -66,6 +66,7 @@ def explained(kernel: GuestKernel, variant: Variant, *, starts: bool = True) -> 
 _SUSPECTS = (
     (r"netlink .*\bENODEV\b", "CONFIG_VIRTIO_NET"),
     (r"wait path /dev/vd.*\bETIMEDOUT\b", "CONFIG_VIRTIO_BLK"),
+    (r"serve commands .*\bETIMEDOUT\b", "CONFIG_VIRTIO_CONSOLE"),
     (r"mount /dev: ENODEV", "CONFIG_DEVTMPFS"),
     (r"mount /proc: ENODEV", "CONFIG_PROC_FS"),
     (r"mount /cgroup: ENODEV", "CONFIG_CGROUPS"),

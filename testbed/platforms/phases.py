@@ -18,7 +18,7 @@ def arrange_phases(phases: Mapping[str, int], requested_ns: int, created_ns: int
     seen = {phase: at_ns for phase, at_ns in phases.items() if phase not in _BEFORE_CREATED}
     created_ns = min(created_ns, *seen.values())
     own = {"request": requested_ns}
-    own |= {phase: min(phases[phase], created_ns) for phase in _BEFORE_CREATED}
+    own |= {phase: min(phases[phase], created_ns) for phase in _BEFORE_CREATED if phase in phases}
     own["created"] = created_ns
     own |= {phase: at_ns for phase, at_ns in seen.items() if "." not in phase}
     services: dict[str, dict[str, int]] = {}

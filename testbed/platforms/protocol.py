@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -88,6 +88,34 @@ class Counting(Protocol):
         count, as under an emulator, or nothing counts them."""
 
 
+class Meter(Protocol):
+    """What says how much an instance has used where no cgroup does."""
+
+    def cpu_usage_ns(self) -> int:
+        """Return the processor time that it has used, nanoseconds. Raises TestbedError when it has ended."""
+
+    def memory_bytes(self) -> int:
+        """Return the memory that it has. Raises TestbedError when it has ended."""
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """What a platform has besides whose instances are no processes of this system: no cgroup has them, and ``cgroup``
+    raises UsageError."""
+
+    def meter(self, instance: Instance) -> Meter:
+        """Return what counts for a running instance."""
+
+
+@runtime_checkable
+class Saving(Protocol):
+    """What a platform has besides whose instances are copies of others that were saved: it can save more of them."""
+
+    def save_for(self, instance: Instance, ports: Sequence[int] = ()) -> None:
+        """Start and save what ``instance`` will be a copy of, once it listens on its ports and is idle. To be called in
+        a lab. Raises WorkloadError when it does not get that far, PrerequisiteError without space."""
+
+
 @runtime_checkable
 class Concluding(Protocol):
     """What a platform has besides that knows how a workload ended."""
@@ -107,9 +135,18 @@ class Reachable(Protocol):
     def send_signal(self, instance: Instance, number: int) -> None:
         """Signal its first process, unless it has ended."""
 
-    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
-        """Run a command beside its workload, whose output goes nowhere, and return its exit status; None when it took
-        longer, and was killed. Raises TestbedError when there is no such command."""
+
+@runtime_checkable
+class Executing(Protocol):
+    """What a platform has besides that can execute commands beside its workloads."""
+
+    @property
+    def executes(self) -> bool:
+        """Whether it can, as it was made."""
+
+    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
+        """Run a command beside a service's workload, whose output goes nowhere, and return its exit status; None when
+        it took longer, and was killed. Raises TestbedError when there is no such command, or nobody answers."""
 
 
 class Overhead(Struct, frozen=True):

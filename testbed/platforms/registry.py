@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from testbed.platforms.hypervisors import HYPERVISORS, refuse_hypervisor
 from testbed.platforms.libvirt_lxc import LibvirtLxcPlatform, find_driver
 from testbed.platforms.needs import Host, find_needs, look_at_host
 from testbed.platforms.nested import ContainersInVmPlatform
+from testbed.platforms.paravirtual import PARAVIRTUAL, ParavirtualPlatform
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.oci import OciPeer
 from testbed.platforms.peers.platform import PeerPlatform, probe
@@ -36,12 +38,18 @@ from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.rungs.read import find_rung, read_history
 from testbed.scenario.model import Service
+from testbed.xen.domain_0 import require_domain_0
 from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
 MOST_EMULATOR_CPUS = 64.0
-NAMES = ("container", "container-pooled", "container-restored", *VARIANTS, "libvirt-lxc", *PEERS, "docker", *RUNGS)
+NAMES = (
+    *("container", "container-pooled", "container-restored", *VARIANTS, PARAVIRTUAL),
+    *("libvirt-lxc", *PEERS, "docker", *RUNGS),
+)
 _PEERS = (*PEERS, "docker")
+# The platforms with a kernel of its own for each instance; a guest of Xen's asks for what a plain machine does.
+MACHINES: Mapping[str, Variant] = MappingProxyType({**VARIANTS, PARAVIRTUAL: Variant(PARAVIRTUAL)})
 # Names that stand for several: all peers that are here, all rungs of the ladder, and all platforms but the rungs.
 GROUPS = ("peers", "ladder", "all")
 
@@ -65,13 +73,13 @@ def find_missing(names: Iterable[str]) -> tuple[Missing, ...]:
     return tuple(missing)
 
 
-def find_missing_in(absent: Collection[str], names: Iterable[str]) -> tuple[Missing, ...]:
+def find_missing_in(absent: Mapping[str, str], names: Iterable[str]) -> tuple[Missing, ...]:
     """Return those of the platforms that cannot be had in a machine which is made of what is here, has virtualisation
-    in hardware, and lacks the ``absent`` ones."""
+    of its own, and lacks the ``absent`` ones for these reasons."""
     named = tuple(names)
-    without = tuple(Missing(name, "not in the machine of this run") for name in named if name in absent)
+    without = tuple(Missing(name, absent[name]) for name in named if name in absent)
     hardware = [name for name, variant in VARIANTS.items() if variant.accelerator == "kvm"]
-    return (*without, *find_missing(name for name in named if name not in (*absent, *hardware)))
+    return (*without, *find_missing(name for name in named if name not in (*absent, *hardware, PARAVIRTUAL)))
 
 
 def require_platform(name: str, host: Host) -> None:
@@ -88,6 +96,8 @@ def require_platform(name: str, host: Host) -> None:
         find_daemon()
     elif name == "libvirt-lxc":
         find_driver()
+    elif name == PARAVIRTUAL:
+        require_domain_0()
     elif name in VARIANTS:
         for need in find_needs(VARIANTS[name], host):
             if not need.there:
@@ -170,7 +180,7 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
     It needs no image, so this is called before one is built; ``prepare`` asks the same of its own platform.
     """
     problems: dict[str, str] = {}
-    for variant in (VARIANTS[name] for name in names if name in VARIANTS):
+    for variant in (MACHINES[name] for name in names if name in MACHINES):
         if variant.inside == "containers":
             continue
         for group in [services] if variant.guest_per == "application" else [[service] for service in services]:
@@ -186,7 +196,7 @@ def require_memory(names: Iterable[str], services: Sequence[Service]) -> None:
 def require_containers(names: Iterable[str], services: Sequence[Service]) -> None:
     """Raise a UsageError that names every key of a service that is of this host, where one of these platforms is a
     machine: it has a kernel of its own."""
-    machines = [name for name in names if name in VARIANTS]
+    machines = [name for name in names if name in MACHINES]
     hosts = [f"{service.name}.{key}: {what}" for service in services for key, what in service.only_containers]
     if machines and hosts:
         raise UsageError(
@@ -205,12 +215,42 @@ def require_mounts(names: Iterable[str], services: Sequence[Service]) -> None:
         raise UsageError(f"{'; '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
 
 
+def require_countable(names: Iterable[str], measures: Iterable[str]) -> None:
+    """Raise a UsageError that names every measure that reads cgroups, where one of these platforms has none."""
+    uncounted = [measure for measure in measures if measure != "start"]
+    if PARAVIRTUAL in names and uncounted:
+        raise UsageError(
+            f"{PARAVIRTUAL}: {', '.join(uncounted)} cannot be measured there: samples are read of cgroups, and a guest "
+            "of Xen's is no process that one could have",
+            "--measures start, whose trials have what Xen counts (metered_cpu, metered_memory)",
+        )
+
+
+def require_grants(names: Iterable[str], services: Sequence[Service]) -> None:
+    """Raise a UsageError that names what a service sets in its kernel or is granted of it, or that it is to have no
+    network, where one of these platforms cannot: its services share that, or it is not told so by us."""
+    without = [name for name in names if name not in ("container", "container-pooled") and not _is_alone(name)]
+    asked = [f"{one.name}.sysctls" for one in services if one.sysctls]
+    asked += [f"{one.name}.devices" for one in services if one.devices]
+    asked += [f"{one.name}.network_mode: none" for one in services if one.network_mode == "none"]
+    if without and asked:
+        raise UsageError(f"{', '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
+
+
+def _is_alone(name: str) -> bool:
+    """Return whether a platform is a machine for each service, which our launcher brings up."""
+    variant = VARIANTS.get(name)
+    return variant is not None and variant.guest_per == "service" and variant.boots_kernel and variant.start == "cold"
+
+
 class Machines(Struct, frozen=True):
     """What was asked for of all virtual machines: ``kernel`` is one of somebody's own, for those that are given one;
-    ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits."""
+    ``emulator_cpus`` processors are for QEMU's own threads, besides the services' limits; with ``commands`` they have a
+    port through which commands are executed in them."""
 
     kernel: GuestKernel | None = None
     emulator_cpus: float = 0.0
+    commands: bool = False
 
 
 NOTHING_ASKED = Machines()
@@ -254,6 +294,8 @@ def require_programs(names: Iterable[str]) -> None:
             check_rung(find_rung(name))
         elif name == "docker":
             find_daemon()
+        elif name == PARAVIRTUAL:
+            require_domain_0()
 
 
 def create(
@@ -274,7 +316,7 @@ def create(
     if name in VARIANTS:
         variant = replace(VARIANTS[name], uri=connect) if connect else VARIANTS[name]
         kind = choose_vm_class(variant)
-        variant = replace(variant, emulator_cpus=machines.emulator_cpus)
+        variant = replace(variant, emulator_cpus=machines.emulator_cpus, commands=machines.commands)
         if machines.kernel is not None and variant.boots_kernel:
             variant = replace(variant, kernel=machines.kernel)
         return kind(scratch, BRIDGE, run_id, variant, accelerator)
@@ -290,6 +332,8 @@ def create(
         return PeerPlatform(PEERS[name], run_id, scratch, lab)
     if name in RUNGS:
         return RungPlatform(find_rung(name), run_id, scratch, lab)
+    if name == PARAVIRTUAL:
+        return ParavirtualPlatform(run_id, scratch, lab)
     if name in HYPERVISORS:
         refuse_hypervisor(name)
     return ContainerPlatform(run_id, lab)

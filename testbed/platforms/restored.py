@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -43,6 +43,8 @@ from testbed.services.specs import make_specs
 from vm_images.plans.guest import guest_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan, sleep_plan
 
+# What a saved guest is called that is no service's: a copy gets its own name.
+_ORIGINAL = "saved"
 # Multiplied by how slow the host is.
 _BOOT_TIMEOUT_S = 120.0
 _SLEEP_TIMEOUT_S = 10.0
@@ -138,6 +140,7 @@ class RestoredPlatform(VmPlatform):
         super().__init__(scratch, bridge, run_id, variant, accelerator)
         self._run_scratch = scratch
         self._saved: dict[tuple[Spec, bool], SavedGuest] = {}
+        self._images: tuple[Image, ...] = ()
         self._memory = ExitStack()
 
     def facts(self) -> Mapping[str, object]:
@@ -158,13 +161,23 @@ class RestoredPlatform(VmPlatform):
             services = zip(scenario.services, make_specs(scenario, images, links), strict=True)
             self.save({service.name: Warmed(spec, service.ports) for service, spec in services}, images)
 
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        self._images = tuple(images)
+        super().prepare_images(self._images)
+
+    def save_for(self, instance: Instance, ports: Sequence[int] = ()) -> None:
+        """Save a guest as ``save`` does, of one of the images that it was prepared with."""
+        spec = replace(instance.spec, hostname=_ORIGINAL)
+        own = [one for one in self._images if tuple(str(layer.path) for layer in one.layers) == spec.layers]
+        self.save({instance.name: Warmed(spec, tuple(ports))}, {one.reference: one for one in own})
+
     def save(self, warmed: Mapping[str, Warmed], images: Mapping[str, Image]) -> None:
         """Boot, warm and save what starts will be copies of, by service. To be called in a lab's network namespace.
 
         Raises WorkloadError when one does not get warm, PrerequisiteError without space for its RAM.
         """
         folder = self._scratch / "saved"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         sizes = {service: compute_guest_memory(one.spec.resources, service) for service, one in warmed.items()}
         needed_bytes, free_bytes = sum(sizes.values()), available_bytes(Path("/proc/meminfo").read_text())
         if free_bytes < needed_bytes:

@@ -26,6 +26,7 @@ from runtime.spec import Resources
 from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
 from testbed.platforms import phases
+from testbed.platforms.guest_commands import GuestCommands
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu import memory, snapshots
 from testbed.qemu.accelerator import AUTO
@@ -74,7 +75,7 @@ def _failed(instance: Instance, running: Running, reason: str) -> WorkloadError:
     return WorkloadError(f"virtual machine {instance.name}: {reason}", hint)
 
 
-class VmPlatform:
+class VmPlatform(GuestCommands):
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
     ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine,
@@ -88,7 +89,7 @@ class VmPlatform:
     def __init__(
         self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"], accelerator: str = AUTO
     ) -> None:
-        self._variant = variant
+        super().__init__(variant)
         self._lease = scratch
         self._driver = scratch / "libvirt"
         self._scratch = scratch / variant.name
@@ -97,7 +98,6 @@ class VmPlatform:
         self._run_id = run_id
         self._undo = ExitStack()
         self._prepared: Prepared | None = None
-        self._running: dict[str, Running] = {}
         self._while_running = ExitStack()
         self._started = 0
 
@@ -105,10 +105,6 @@ class VmPlatform:
         if self._prepared is None:
             raise TestbedError("the virtual machine platform is used before it is prepared")
         return self._prepared
-
-    @property
-    def name(self) -> str:
-        return self._variant.name
 
     @property
     def shared(self) -> bool:
@@ -168,6 +164,8 @@ class VmPlatform:
             undo.callback(reader.close)
             if self._variant.memory.has_balloon:
                 guest = guest.with_modules(guest.kernel.balloon_modules)
+            if self.executes:
+                guest = guest.with_modules(guest.kernel.port_modules)
             self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
@@ -209,7 +207,8 @@ class VmPlatform:
             handed = domain.ram.descriptor if domain.ram else None
             prepared.reader.admit(admission, partial(admit, cgroup, account), handed)
             undo.callback(prepared.reader.abandon, admission)
-            account.give(*given, admission)
+            port = self._listen(domain, undo)
+            account.give(*given, admission, *([] if port is None else [port.path]))
             if domain.tap and domain.daemon:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
@@ -221,9 +220,8 @@ class VmPlatform:
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
             processors = domain.pinning.processors if domain.pinning else ()
-            running = Running(
-                machine, console, cgroup, folder, prepared.disks, *what, requested_ns, created_ns, processors
-            )
+            times = (requested_ns, created_ns)
+            running = Running(machine, console, cgroup, folder, prepared.disks, *what, *times, processors, port)
             undo.push(lambda *_: running.end())
             if domain.tap:  # before the guest has come as far as its network
                 fix_port(domain.tap, *self._macs(instance))
@@ -287,6 +285,7 @@ class VmPlatform:
             memory=self._variant.memory,
             daemon=not prepared.libvirt.embedded,
             unlabelled=prepared.libvirt.security_models(),
+            port_socket=folder / "port" if self.executes else None,
             pinning=self._pinning(vcpus),
         )
 
@@ -304,10 +303,13 @@ class VmPlatform:
         modules = prepared.guest.modules(self._variant.bus)
         if not self.shared:
             disk, own = self._variant.disk, prepared.disks.own
-            return guest_plan(instance.spec, modules, file_system=disk.file_system, writable_disk=own)
+            return guest_plan(
+                instance.spec, modules, file_system=disk.file_system, writable_disk=own, commands=self.executes
+            )
         disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
-        return pod_plan(instance.specs, names, next(iter(instance.specs.values())).link, modules)
+        link = next(iter(instance.specs.values())).link
+        return pod_plan(instance.specs, names, link, modules, commands=self.executes)
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""

@@ -23,6 +23,7 @@ from runtime import network
 from runtime.cgroups import Cgroup, hierarchies
 from runtime.errors import TestbedError
 from runtime.lease import CGROUP_ROOT
+from testbed.host.loop import attach
 from testbed.host.settings import change_settings
 from testbed.probes import objects
 from testbed.probes.model import Probe
@@ -120,11 +121,21 @@ class Canaries:
         self.secret_file.write_text(self.secret)
         self.lock_file = self.place.volume / "lock"
         self.lock_file.write_text("lock")
+        self._make_open_files()
         locked = (self.place.folder / "locked").open("w+")
         undo.callback(locked.close)
         range_ = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, self.locked_from, _LOCK_BYTES, 0)
         fcntl.fcntl(locked, _OFD_SETLK, range_)
         self.locked_inode = os.fstat(locked.fileno()).st_ino
+
+    def _make_open_files(self) -> None:
+        """Make what nothing but a wall of its own keeps anybody from: files and a directory that all may write to."""
+        self.open_folder = self.place.volume / "open"
+        self.open_folder.mkdir()
+        for name in ("written", "removed"):
+            (self.open_folder / name).write_text(name)
+            (self.open_folder / name).chmod(0o666)
+        self.open_folder.chmod(0o777)
 
     def _make_sockets(self, undo: ExitStack) -> None:
         self.wire = Wire(self.place.mark + self.secret)
@@ -149,7 +160,7 @@ class Canaries:
         with file.open("wb") as made:
             made.write(self.secret.encode().ljust(_SECTOR, b"\0"))
             made.truncate(self.disk_kib << 10)
-        device = objects.make_disk(file)
+        device = attach(file, writable=True)
         undo.callback(os.close, device)
         found = os.fstat(device).st_rdev
         self.disks[kind] = (device, os.major(found), os.minor(found), file)
@@ -208,6 +219,8 @@ class Canaries:
             "handle": self._offer_handle,
             "created": self._offer_volume,
             "created_setuid": self._offer_volume,
+            "written": self._offer_volume,
+            "removed": self._offer_volume,
             "held_lock": self._offer_volume,
             "watched": self._offer_volume,
             "affinity": self._offer_processors,

@@ -60,6 +60,8 @@ CANARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "served": ("own",),
         "created": ("volume",),
         "created_setuid": ("volume",),
+        "written": ("volume",),
+        "removed": ("volume",),
         "held_lock": ("volume", "lock_name"),
         "moved": _GROUP,
         # What the host sees of the attempt's own process.

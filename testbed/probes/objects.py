@@ -7,7 +7,6 @@ a run that was killed has noted.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import json
 import os
 import shutil
@@ -25,8 +24,6 @@ _IPC_CREAT, _IPC_EXCL, _IPC_RMID, _GETVAL = 0o1000, 0o2000, 0, 12
 _THREAD_KEYRING, _USER_KEYRING = -1, -4
 _KEYCTL_LINK, _KEYCTL_REVOKE, _KEYCTL_SETPERM, _KEYCTL_SEARCH, _KEYCTL_TIMEOUT, _KEYCTL_UNLINK = 8, 3, 5, 10, 15, 9
 _KEY_OPEN = 0x3F3F0000  # its possessor and its user may do everything
-_LOOP_SET_FD, _LOOP_SET_STATUS, _LOOP_GET_FREE, _LOOP_CLR_FD, _AUTOCLEAR = 0x4C00, 0x4C04, 0x4C82, 0x4C01, 4
-_LOOP_INFO_BYTES, _LOOP_FLAGS_AT = 232, 52
 _TIMEOUT_S = 900
 # By machine: add_key(2), keyctl(2), mq_open(2), mq_unlink(2), mq_timedsend(2).
 _NUMBERS = {"x86_64": (248, 250, 240, 241, 242), "aarch64": (217, 219, 180, 181, 182)}
@@ -131,35 +128,6 @@ def remove_key(number: int) -> None:
     syscall(_KEYCTL, _KEYCTL_REVOKE, ctypes.c_uint(number))
     with suppress(OSError):
         syscall(_KEYCTL, _KEYCTL_UNLINK, ctypes.c_uint(number), ctypes.c_int(_USER_KEYRING))
-
-
-def make_disk(file: Path) -> int:
-    """Make a disk of a file and return it, open; it is gone when it is closed, however that happens. Raises OSError."""
-    control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
-    backing = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        for attempt in range(8):
-            device = os.open(f"/dev/loop{fcntl.ioctl(control, _LOOP_GET_FREE)}", os.O_RDWR | os.O_CLOEXEC)
-            try:
-                fcntl.ioctl(device, _LOOP_SET_FD, backing)
-            except OSError:  # another has taken it
-                os.close(device)
-                if attempt == 7:
-                    raise
-                continue
-            info = bytearray(_LOOP_INFO_BYTES)
-            struct.pack_into("=I", info, _LOOP_FLAGS_AT, _AUTOCLEAR)
-            try:
-                fcntl.ioctl(device, _LOOP_SET_STATUS, bytes(info))
-            except OSError:
-                fcntl.ioctl(device, _LOOP_CLR_FD)
-                os.close(device)
-                raise
-            return device
-        raise AssertionError("the loop returns or raises")
-    finally:
-        os.close(control)
-        os.close(backing)
 
 
 def _unlink_queue(name: str) -> None:

@@ -104,6 +104,20 @@ def _find_created(canaries: Canaries, evidence: Evidence, suffix: str, bits: int
     return ""
 
 
+def _written(canaries: Canaries, evidence: Evidence, argument: str) -> str:
+    with suppress(OSError):
+        file = os.open(canaries.open_folder / "written", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            return "it is in the host's file" if evidence.fills["token"].encode() in os.read(file, 512) else ""
+        finally:
+            os.close(file)
+    return ""
+
+
+def _removed(canaries: Canaries, evidence: Evidence, argument: str) -> str:
+    return "" if os.path.lexists(canaries.open_folder / "removed") else "the host's file is gone"
+
+
 def _held_lock(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     with canaries.lock_file.open() as file:
         try:
@@ -294,6 +308,8 @@ _JUDGES: Mapping[str, Judge] = MappingProxyType(
         "served": _served,
         "created": _created,
         "created_setuid": _created_setuid,
+        "written": _written,
+        "removed": _removed,
         "held_lock": _held_lock,
         "moved": _moved,
         "kernel": _answered_by_kernel,

@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 from testbed.probes.lines import Trace
 from testbed.probes.model import Intention, Outcome, Probe, Verdict
-from testbed.rungs.model import Rung
+from testbed.rungs.model import Rung, Statement
 
 _DONE: dict[Intention, Verdict] = {"forbidden": "leaked", "permitted": "permitted", "unsaid": "permitted"}
 _FAILED: dict[Intention, Verdict] = {"forbidden": "blocked", "permitted": "broken", "unsaid": "blocked"}
 
 
 def find_intention(probe: Probe, rung: Rung | None) -> Intention:
-    """Return what the maker of a rung meant; the probe's own name weighs more than its class's. Who forbids a class
-    means attempts on walls; who permits one promises what is the rung's own. Of what is no rung, nothing is known."""
-    if rung is None or probe.name in rung.unsaid:
+    """Return what the maker of a rung meant, from what he said; a statement of the probe weighs more than one of its
+    class. Who forbids a class means attempts on walls; who permits one promises what is the rung's own. Of what is no
+    rung, nothing is known."""
+    if rung is None:
         return "unsaid"
-    if probe.name in rung.permits or (probe.own and probe.kind in rung.permits):
-        return "permitted"
-    if probe.name in rung.forbids or (not probe.own and probe.kind in rung.forbids):
-        return "forbidden"
+    kinds: tuple[tuple[Sequence[Statement], Intention, bool], ...] = (
+        (rung.forbids, "forbidden", not probe.own),
+        (rung.permits, "permitted", probe.own),
+        (rung.leaves, "unsaid", True),
+    )
+    for statements, intention, _ in kinds:
+        if find_statement(statements, probe.name) is not None:
+            return intention
+    for statements, intention, is_of_class in kinds:
+        if is_of_class and find_statement(statements, probe.kind) is not None:
+            return intention
     return "unsaid"
+
+
+def find_statement(statements: Sequence[Statement], word: str) -> Statement | None:
+    """Return the statement of a class or of a probe, by its name."""
+    return next((one for one in statements if word in one.of), None)
 
 
 def judge(probe: Probe, platform: str, rung: Rung | None, trace: Trace | None, seen: str) -> Outcome:

@@ -20,10 +20,12 @@ from runtime.images.model import Layer
 from runtime.images.user import resolve_user
 from runtime.launcher import StepError
 from runtime.lease import cgroup_name
-from runtime.plan.steps import CheckExecutable, Exec
 from runtime.processes import alive
 from runtime.spec import Process, Spec
+from testbed.projects.commands import about_command
+from testbed.projects.guest_execution import Refused, execute_in_guest
 from testbed.projects.record import Member, Project
+from testbed.qemu.variants import VARIANTS
 
 _PIECE_BYTES, _MOST_PIECES = 1 << 16, 64
 # As a shell says of a command that it cannot find, or may not execute.
@@ -39,11 +41,11 @@ def execute(
     user: str = "",
     working_dir: str = "",
 ) -> int:
-    """Run a command in a service's container, with our standard streams, and return its exit status.
+    """Run a command in a service's container or guest, with our standard streams, and return its exit status.
 
     With a ``terminal`` it gets one of its own, which ours is relayed to. It has the service's user and directory unless
-    others are given. Raises UsageError for a service that does not run, or that is no container, and for a user that
-    its image lacks.
+    others are given. Raises UsageError for a service that does not run, or in which nobody starts a program, and for a
+    user that its image lacks.
     """
     record = project.record
     if record is None or not project.alive:
@@ -59,12 +61,15 @@ def execute(
         process = replace(process, cwd=posixpath.join(process.cwd, working_dir))
     cgroup = cgroup_name(project.directory.name, member.instance)
     try:
+        if record.platform != "container":
+            return execute_in_guest(project, member, process, terminal=terminal)
         if terminal:
             return _in_terminal(spec, process, member, cgroup)
         return _through_pipes(spec, process, member, cgroup)
-    except StepError as error:
-        if error.errno in (ENOENT, EACCES) and isinstance(error.failed, CheckExecutable | Exec):
-            raise _NotThere(f"exec in {service}: {words[0]}: {os.strerror(error.errno)}", error.errno) from error
+    except (StepError, Refused) as error:
+        errno = about_command(error) if isinstance(error, StepError) else error.errno
+        if errno in (ENOENT, EACCES):
+            raise _NotThere(f"exec in {service}: {words[0]}: {os.strerror(errno)}", errno) from error
         raise
 
 
@@ -78,13 +83,13 @@ class _NotThere(WorkloadError):
 
 def check_executable(member: Member, platform: str) -> None:
     """Raise UsageError for a service in which no command can be executed, with what can be done instead."""
-    if platform != "container":
+    is_guest = platform != "container"
+    if is_guest and not replace(VARIANTS[platform], commands=True).has_port:
         raise UsageError(
-            f"exec in {member.name}: it runs in a virtual machine ({platform}), in which there is only the service, "
-            "and nobody to start a program",
-            f"./invoke logs {member.name} has its console; as a container: ./invoke up --platform container",
+            f"exec in {member.name}: it runs in a stock system ({platform}), in which nothing of ours takes commands",
+            f"./invoke logs {member.name} has its console; ./invoke up --platform vm, or container, takes commands",
         )
-    if member.state != "running" or not alive(member.pid, member.ticks):
+    if member.state != "running" or not (is_guest or alive(member.pid, member.ticks)):
         raise UsageError(f"exec in {member.name}: it is {member.state}", f"./invoke logs {member.name}")
 
 

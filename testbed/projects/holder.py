@@ -9,6 +9,7 @@ when it is killed, what is left is a dead run's, which `./invoke clean` finds.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -21,10 +22,12 @@ from typing import IO
 from msgspec import Struct, field, json
 from msgspec.structs import replace
 
+from runtime.config.default import DEFAULT_PATH
 from runtime.config.types import Mount
-from runtime.errors import TestbedError, WorkloadError
+from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.lease import lease
+from runtime.plan.steps import Plan
 from runtime.processes import start_time
 from testbed.duet.messages import Done, Said, describe_error, send
 from testbed.host.noise import Watch
@@ -34,20 +37,27 @@ from testbed.lab import Lab
 from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
 from testbed.platforms import registry
-from testbed.platforms.protocol import Concluding, Instance, Platform, Reachable
+from testbed.platforms.protocol import Concluding, Executing, Instance, Platform, Reachable
+from testbed.platforms.vm import VmPlatform
 from testbed.projects import record as records
+from testbed.projects.commands import SOCKET, CommandServer, Request
 from testbed.projects.forward import Forwarder, list_listeners
+from testbed.projects.outward import Outward
 from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
+from testbed.qemu.port import Port
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
+from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
+from testbed.services.naming import leads_out
 from testbed.services.processes import complete
 from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
+_MACHINES = registry.Machines(commands=True)
 # Strangers' applications take their time: a database makes its files at its first start.
 LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 120.0, 86400.0
 
@@ -55,7 +65,7 @@ LEAST_TIMEOUT_S, MOST_TIMEOUT_S = 120.0, 86400.0
 class Order(Struct, frozen=True):
     """What is to be started: the ``scenario`` by name below the folder ``scenarios``, or by path, as ``project``;
     ``asked`` is what was asked for of its compose files, and ``timeout_s`` how long it may take to be ready, None for
-    as long as its scenario says, or LEAST_TIMEOUT_S."""
+    as long as its scenario says, or LEAST_TIMEOUT_S. One that is ``closed`` has no way out to other networks."""
 
     project: str
     scenario: str
@@ -65,6 +75,7 @@ class Order(Struct, frozen=True):
     base: str = ""
     asked: Asked = NOTHING_ASKED
     timeout_s: float | None = None
+    closed: bool = False
 
 
 class _Logs(Struct, frozen=True):
@@ -96,9 +107,11 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     for note in (*scenario.application.notes, *list_unapplied(scenario.services)):
         say(note)
     require_init(scenario.services)
+    require_sysctls(scenario.services)
     name = records.lease_name(order.project)
     registry.require_memory([order.platform], scenario.services)
     registry.require_containers([order.platform], scenario.services)
+    registry.require_grants([order.platform], scenario.services)
     registry.require_programs([order.platform])
     if order.platform != "container":
         require_no_shared(scenario.services, order.platform)
@@ -107,14 +120,17 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         pid = os.getpid()
         record = Record(order.project, scenario.name, order.platform, order.platform, pid, start_time(pid), time.time())
         records.write(directory, record)
-        lab = Lab()
-        platform = registry.create(order.platform, name, directory, lab, order.accelerator)
+        lab = Lab(outward=_leads_out(order, scenario, say))
+        platform = registry.create(order.platform, name, directory, lab, order.accelerator, machines=_MACHINES)
         undo.callback(platform.close)
         images, mounts = _prepare(order, scenario, platform, directory, say)
         services = tuple(complete(service, images[service.name]) for service in scenario.services)
         scenario = replace(scenario, services=services)
         ready_at = scenario.settings.ready
         listeners = list_listeners(scenario.services, (ready_at.service, ready_at.port), say)
+        if lab.outward:
+            way = undo.enter_context(Outward())
+            lab.when_entered(way.connect)
         undo.enter_context(lab)
         logs = _Logs(records.make_logs(directory))
         around = _Surroundings(scenario, _with_patience(scenario.settings, order), images, lab, logs, mounts)
@@ -132,6 +148,8 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
             undo.enter_context(application)
         undo.enter_context(Forwarder(listeners, application.addresses))
         undo.callback(_stop, platform, application, scenario, directory)
+        if isinstance(platform, VmPlatform) and platform.executes:
+            undo.enter_context(CommandServer(directory / SOCKET, partial(_reach, platform, application)))
         observe = partial(_observe, platform, application)
         record = replace(record, ready_s=time.time(), members=observe(record.members))
         records.write(directory, record)
@@ -174,8 +192,9 @@ def _prepare(
         prepare_places(places, services, application, images)
         mounts = {service.name: list_mounts(service, application, places) for service in services}
     else:
-        for line in list_substituted(services):
-            say(line)
+        if not (isinstance(platform, Executing) and platform.executes):
+            for line in list_substituted(services):
+                say(line)
         if any(map(has_contents, services)):
             say(f"what is mounted is copied into the images: nothing that {order.platform} writes there comes back")
         images = build_images(scenario, say, order.base)
@@ -184,10 +203,23 @@ def _prepare(
     return images, mounts
 
 
+def _leads_out(order: Order, scenario: Scenario, say: Callable[[str], None]) -> bool:
+    """Return whether the application gets a way out to other networks: unless nobody wants one, or this host has
+    none."""
+    networks = scenario.application.networks
+    if order.closed or not any(leads_out(service, networks) for service in scenario.services):
+        return False
+    if shutil.which("slirp4netns", path=DEFAULT_PATH) is None:
+        say("nothing leads out to other networks: slirp4netns is not installed (apt-get install slirp4netns)")
+        return False
+    return True
+
+
 def _first_members(scenario: Scenario, application: Application) -> tuple[Member, ...]:
     instances = {service: one.name for one in application.instances for service in one.specs}
     return tuple(
-        Member(one.name, instances[one.name], application.addresses[one.name], one.ports) for one in scenario.services
+        Member(one.name, instances[one.name], application.addresses.get(one.name, ""), one.ports)
+        for one in scenario.services
     )
 
 
@@ -211,6 +243,14 @@ def _observe(platform: Platform, application: Application, before: Sequence[Memb
     return tuple(
         replace(one, health=(checks and one.state == "running" and checks.state(one.name)) or "") for one in now
     )
+
+
+def _reach(platform: VmPlatform, application: Application, wanted: Request) -> tuple[Port, Plan]:
+    """Return the port of the guest in which a command is to be executed, and its plan."""
+    instance = next((one for one in application.instances if wanted.service in one.specs), None)
+    if instance is None:
+        raise UsageError(f"there is no service {wanted.service}")
+    return platform.port(instance), platform.plan_command(instance, wanted.service, wanted.process, wanted.size)
 
 
 def _look(platform: Platform, instance: Instance, member: Member) -> Member:

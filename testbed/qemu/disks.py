@@ -11,6 +11,7 @@ from msgspec import to_builtins
 
 from runtime import atomic
 from runtime.errors import UsageError
+from runtime.images.merging import directories
 from runtime.images.model import Image
 from testbed.qemu.enclosure import enclose
 from testbed.qemu.variants import Disk
@@ -55,7 +56,7 @@ class Disks:
                 if not fresh.exists():
                     clone(path, "raw", fresh)
                 path = fresh
-            self._paths[tuple(str(layer.path) for layer in image.layers)] = path
+            self._paths[directories(image.layers)] = path
 
     def paths(self) -> tuple[Path, ...]:
         """Return what QEMU reads of them, or what it writes to stands on."""

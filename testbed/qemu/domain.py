@@ -20,6 +20,7 @@ from vm_images.page_cache import CacheMode, io_mode
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # The environment variable by which the launcher, in QEMU's place, finds its plan.
 PLAN_VARIABLE = "TESTBED_PLAN"
+PORT_NAME = "testbed.commands"
 # Below, Debian 12's kernel ends before its first process (measured: 64 MiB does not boot, 80 MiB does): its
 # image alone takes 50 MiB while it starts.
 _LEAST_MEMORY_BYTES = 80 << 20
@@ -48,7 +49,8 @@ class Domain(Struct, frozen=True):
     for them. A guest without ``kernel`` boots nothing: QEMU waits for the ``incoming`` state of a saved one.
 
     ``tap`` is the host's end of the network card, which is ours to make when a ``daemon`` starts QEMU. ``unlabelled``
-    are the security models, as libvirt calls them, that leave QEMU alone. With a ``pinning`` each virtual processor
+    are the security models, as libvirt calls them, that leave QEMU alone. With a ``port_socket`` the machine has a port
+    for commands, whose other end listens there. With a ``pinning`` each virtual processor
     runs on one of the host's, and the guest is shown their topology and caches.
     """
 
@@ -75,6 +77,7 @@ class Domain(Struct, frozen=True):
     daemon: bool = False
     tap: str = ""
     unlabelled: tuple[str, ...] = ()
+    port_socket: Path | None = None
     pinning: Pinning | None = None
 
     @property
@@ -182,6 +185,18 @@ def _add_balloon(devices: Element, domain: Domain) -> None:
     _put_on_bus(balloon, domain.bus, 2 + len(domain.disks))
 
 
+def _add_port(devices: Element, domain: Domain) -> None:
+    """Add the port for commands; its name is for who has udev."""
+    if domain.port_socket is None:
+        return
+    controller = add_child(devices, "controller", type="virtio-serial", index="0", ports="2")
+    _put_on_bus(controller, domain.bus, 3 + len(domain.disks))
+    channel = add_child(devices, "channel", type="unix")
+    add_child(channel, "source", mode="connect", path=str(domain.port_socket))
+    add_child(channel, "target", type="virtio", name=PORT_NAME)
+    add_child(channel, "address", type="virtio-serial", controller="0", bus="0", port="1")
+
+
 def _add_own_tap(extra: Element, domain: Domain) -> None:
     """Add the same network card without libvirt, which would look for its tap in its daemon's network namespace."""
     if domain.mac is None or not domain.daemon:
@@ -287,6 +302,7 @@ def domain_xml(domain: Domain) -> str:
     add_child(serial, "source", mode="connect", path=str(domain.console_socket))
     add_child(serial, "target", type="isa-serial", port="0")
     _add_balloon(devices, domain)
+    _add_port(devices, domain)
     _add_labels(root, domain)
     extra = add_child(root, "qemu:commandline")
     _add_own_tap(extra, domain)

@@ -72,6 +72,7 @@ def describe_machine(variant: Variant, prepared: Prepared, command_line: str) ->
         "command_line": command_line,
         "direct_boot": "PVH" if kernel.pvh else "bzImage",
         "machine": variant.machine,
+        "commands": "through a virtio-serial port" if variant.has_port else None,
         "network": "virtio-net in QEMU itself, without vhost-net, on every connection",
         **prepared.disks.facts(),
         "memory": describe_memory(variant.memory),

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+import tty
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -115,6 +116,21 @@ class ConsoleReader:
         self._order(lambda: self._register(pipe, lambda: self._read_pipe(pipe, console)))
         return console
 
+    def attend(self, terminal: Path, log: Path) -> Console:
+        """Return a console for a terminal that somebody else has made and writes to; it ends when they hang up."""
+        try:
+            line = os.open(terminal, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise TestbedError(f"open the console {terminal}: {error.strerror}") from error
+        try:
+            tty.setraw(line)
+            console = Console(BoundedLog(log))
+        except OSError as error:
+            os.close(line)
+            raise TestbedError(f"log the console {terminal} to {log}: {error}") from error
+        self._order(lambda: self._register(line, lambda: self._read_pipe(line, console)))
+        return console
+
     def abandon(self, path: Path) -> None:
         """End the wait for whoever was to connect to ``path``, by being the one who does; else do nothing."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as nobody, suppress(OSError):
@@ -200,7 +216,12 @@ class ConsoleReader:
             self._end(connection)
 
     def _read_pipe(self, pipe: int, console: Console) -> None:
-        data = os.read(pipe, _CHUNK_BYTES)
+        try:
+            data = os.read(pipe, _CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:  # a terminal whose other end has hung up
+            data = b""
         if not data:
             self._close_file(self._selector.get_key(pipe))
         console.feed(data, time.monotonic_ns())

@@ -23,6 +23,7 @@ from testbed.qemu.account import Account
 from testbed.qemu.connection import destroy_domain
 from testbed.qemu.console import Console
 from testbed.qemu.disks import Disks
+from testbed.qemu.port import Port
 from testbed.qemu.tap import remove_tap
 
 _END_TIMEOUT_S = 5.0
@@ -39,7 +40,7 @@ class Running(Struct, frozen=True):
     """A started guest: its libvirt domain, console and files, and when it was asked for and made.
 
     ``paths`` are those of its disks, ``tap`` is the name of one that was made for it, ``account`` the one that its
-    QEMU runs as, ``processors`` those of the host that its own are pinned to.
+    QEMU runs as, ``processors`` those of the host that its own are pinned to, ``port`` the one for commands.
     """
 
     domain: Any
@@ -54,6 +55,7 @@ class Running(Struct, frozen=True):
     requested_ns: int
     created_ns: int
     processors: tuple[int, ...] = ()
+    port: Port | None = None
 
     def end(self) -> None:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
@@ -63,6 +65,8 @@ class Running(Struct, frozen=True):
                 undo.callback(self.disks.take_back, path)
             if self.tap:
                 undo.callback(remove_tap, self.tap)
+            if self.port is not None:
+                undo.callback(self.port.close)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, scale(_END_TIMEOUT_S))
             undo.callback(destroy_domain, self.domain)

@@ -70,7 +70,8 @@ class Variant(Struct, frozen=True):
     ``emulator_cpus`` is what QEMU's own threads may use besides the services' limit of processor time. ``pinned``: each
     virtual processor runs on one of the host's, and the guest is shown the topology and the caches of those.
     ``accelerator`` is what makes it the machine that it is, whatever the run's is: ``kvm`` on hardware, or the
-    translator that goes instruction by instruction; empty for the run's.
+    translator that goes instruction by instruction; empty for the run's. With ``commands`` a guest has a port through
+    which more programs are executed in it, if it ``has_port``.
     """
 
     name: str
@@ -87,6 +88,12 @@ class Variant(Struct, frozen=True):
     emulator_cpus: float = 0.0
     pinned: bool = False
     accelerator: Literal["", "kvm", "tcg-one-by-one"] = ""
+    commands: bool = False
+
+    @property
+    def has_port(self) -> bool:
+        """Whether its guests have a port for commands: they are asked for it, and boot anew, with our launcher."""
+        return self.commands and self.boots_kernel and self.start == "cold"
 
     @property
     def boots_kernel(self) -> bool:
@@ -103,6 +110,7 @@ class Variant(Struct, frozen=True):
             balloon=self.memory.balloon,
             reporting=self.memory.free_page_reporting,
             containers=self.inside == "containers",
+            port=self.has_port,
         )
 
 

@@ -64,15 +64,32 @@ class Isolation(Struct, frozen=True):
     read_only_sysfs: bool = False
 
 
+class Statement(Struct, frozen=True):
+    """What the maker of a rung said: ``of`` which classes of probes, or probes; ``source`` is the id of where that is
+    written, and ``says`` what is written there, in a few words. Nothing in it comes from what a run has shown."""
+
+    of: tuple[str, ...]
+    source: str
+    says: str
+
+
+class Explained(Struct, frozen=True):
+    """Why a finding is what is to be expected: ``why`` in a sentence, ``source`` the id of where that is written, empty
+    where it is this testbed's own means that fall short of the rung."""
+
+    why: str
+    source: str = ""
+
+
 class Rung(Struct, frozen=True):
     """One rung: ``name`` (``jail-2000``) is the platform's, ``title`` is for people, ``words`` one paragraph for
     someone who has never heard of it.
 
     A rung of containers has an ``isolation``; one of machines, or a container of today, the ``platform`` whose starts
-    it stands for. One with neither is told and not run (CP-67, 1967). ``forbids`` and ``permits`` name classes of
-    probes, or probes, that its maker meant to prevent or to allow; a probe's own name weighs more than its class's.
-    What neither has, its maker did not speak of; nor of the probes in ``unsaid``, whatever is said of their class.
-    ``needs`` says in words what a host must have for it.
+    it stands for. One with neither is told and not run (CP-67, 1967). ``forbids`` and ``permits`` are what its maker
+    said that it prevents or allows, ``leaves`` what he said is up to who runs it; a probe's own name weighs more than
+    its class's. Of what none of them has, its maker did not speak. ``explains`` has the findings that are known, by
+    probe: they stay findings. ``needs`` says in words what a host must have for it.
     """
 
     name: str
@@ -83,9 +100,10 @@ class Rung(Struct, frozen=True):
     cells: Mapping[str, Cell]
     isolation: Isolation | None = None
     platform: str = ""
-    forbids: tuple[str, ...] = ()
-    permits: tuple[str, ...] = ()
-    unsaid: tuple[str, ...] = ()
+    forbids: tuple[Statement, ...] = ()
+    permits: tuple[Statement, ...] = ()
+    leaves: tuple[Statement, ...] = ()
+    explains: Mapping[str, Explained] = field(default_factory=dict)
     needs: str = ""
 
     @property
@@ -94,8 +112,14 @@ class Rung(Struct, frozen=True):
         return self.isolation is not None or bool(self.platform)
 
 
+# How a source was looked up: all of it, or the part that counts; what a search showed of it; only that it is there, by
+# its title in the references of others; or not at all.
+Check = Literal["read", "quoted", "cited", "not found"]
+
+
 class Source(Struct, frozen=True):
-    """Where something is written: a paper, a manual page, a release note."""
+    """Where something is written: a paper, a manual page, a release note. ``checked`` is how it was looked up,
+    ``where`` in which copy, and what was not found there."""
 
     id: str
     title: str
@@ -103,6 +127,8 @@ class Source(Struct, frozen=True):
     venue: str
     year: int
     url: str = ""
+    checked: Check = "not found"
+    where: str = ""
 
 
 class History(Struct, frozen=True):

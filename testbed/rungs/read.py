@@ -9,7 +9,8 @@ from typing import Any, cast, get_args, get_type_hints
 
 from runtime.errors import UsageError
 from runtime.plan.constants import CAPABILITIES
-from testbed.rungs.model import CLASSES, FEATURES, Cell, History, Isolation, Network, Root, Rung, Side, Source
+from testbed.rungs.model import FEATURES, Cell, Check, History, Isolation, Network, Root, Rung, Side, Source
+from testbed.rungs.statements import read_explained, read_source_id, read_statements
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, read_tree, require
 
@@ -62,13 +63,14 @@ def find_rung(name: str, history: History | None = None) -> Rung:
 def _read_sources(root: Value) -> dict[str, Source]:
     sources = {}
     for name, value in root.entries().items():
-        fields = value.fields(("title", "authors", "venue", "year", "url"))
-        texts = {key: require(fields, key, value, "text").text() for key in ("title", "authors", "venue")}
+        fields = value.fields(("title", "authors", "venue", "year", "url", "checked", "where"))
+        texts = {key: require(fields, key, value, "text").text() for key in ("title", "authors", "venue", "where")}
+        checked = _one_of(require(fields, "checked", value, "how it was looked up"), get_args(Check))
         url = fields["url"].text("an address") if "url" in fields else ""
         if url and not url.startswith(("https://", "http://")):
             fields["url"].report(f"is {quote(url)}", "an address that begins with https:// or http://")
         year = require(fields, "year", value, "a year").integer(_FIRST_YEAR, _LAST_YEAR, "a year")
-        sources[name] = Source(name, year=year, url=url, **texts)
+        sources[name] = Source(name, year=year, url=url, checked=cast(Check, checked), **texts)
     return sources
 
 
@@ -91,9 +93,10 @@ def _read_rung(root: Value, name: str, sources: Mapping[str, Source]) -> Rung:
         cells=_read_cells(require(fields, "cells", root, "a cell for each feature"), sources),
         isolation=isolation,
         platform=platform,
-        forbids=_read_probes(fields, "forbids"),
-        permits=_read_probes(fields, "permits"),
-        unsaid=_read_probes(fields, "unsaid"),
+        forbids=read_statements(fields, "forbids", sources),
+        permits=read_statements(fields, "permits", sources),
+        leaves=read_statements(fields, "leaves", sources),
+        explains=read_explained(fields, sources),
         needs=fields["needs"].text() if "needs" in fields else "",
     )
 
@@ -138,22 +141,7 @@ def _read_cells(value: Value, sources: Mapping[str, Source]) -> Mapping[str, Cel
         if cell.is_null:
             continue
         parts = cell.fields(("had", "source", "today"))
-        source = require(parts, "source", cell, "the id of a source").text()
-        if source and source not in sources:
-            parts["source"].report(f"is {quote(source)}", f"an id that {SOURCES} has")
+        source = read_source_id(require(parts, "source", cell, "the id of a source"), sources)
         had = require(parts, "had", cell, "text").text()
         cells[feature] = Cell(had, source, parts["today"].text() if "today" in parts else "")
     return cells
-
-
-def _read_probes(fields: Mapping[str, Value], key: str) -> tuple[str, ...]:
-    """Return classes of probes and names of probes; a probe's name has a hyphen, which no class has."""
-    words = []
-    for item in fields[key].items() if key in fields else ():
-        word = item.text("a class of probes, or a probe")
-        if word and "-" not in word and word not in CLASSES:
-            item.report(f"is {quote(word)}", f"a probe, or one of {', '.join(CLASSES)}")
-        if word in words:
-            item.report(f"is {quote(word)} a second time", "each once")
-        words.append(word)
-    return tuple(words)

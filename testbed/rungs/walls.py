@@ -11,6 +11,14 @@ from runtime.errors import UsageError
 from testbed.rungs.model import WALLS, Isolation, Rung
 
 _KINDS = ("pid", "ipc", "uts", "cgroup", "user", "time")
+# Walls that cannot be left out, each with its reason: no rung is run without them.
+ALWAYS_THERE: Mapping[str, str] = MappingProxyType(
+    {
+        "mount": "the image's layers must be mounted somewhere, and without a mount namespace that were the host's own"
+        " tree, which is nobody's to change; what a rung without it would see is tried by those of lmctfy, at /host",
+        "kernel": "there is no container without its host's kernel; only machines have one of their own",
+    }
+)
 _NO_ROOT = {"pivot_root": "chroot", "chroot": "host"}
 
 
@@ -19,7 +27,7 @@ def _without_kind(isolation: Isolation, kind: str) -> Isolation:
 
 
 # What each wall's absence makes of an isolation. A root that is pivoted to is only changed to (chroot) without the
-# wall. The mount namespace stays: the layers must be mounted somewhere, and the host's mounts are nobody's to change.
+# wall.
 _WITHOUT: Mapping[str, Callable[[Isolation], Isolation]] = MappingProxyType(
     {
         "root": lambda one: replace(one, root=_NO_ROOT.get(one.root, one.root)),
@@ -56,6 +64,7 @@ def remove_walls(rung: Rung, walls: Collection[str]) -> Isolation:
     there = find_walls(isolation)
     if unknown := sorted(set(walls) - there):
         what = "no such wall is known" if set(unknown) - set(WALLS) else "the rung has no such wall"
+        what = next((f"it cannot be left out: {ALWAYS_THERE[wall]}" for wall in unknown if wall in ALWAYS_THERE), what)
         has = ", ".join(wall for wall in WALLS if wall in there)
         raise UsageError(f"{rung.name} without {', '.join(unknown)}: {what}", f"it has {has or 'none'}")
     for wall in sorted(walls):

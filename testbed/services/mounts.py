@@ -108,7 +108,7 @@ def require_init(services: Sequence[Service]) -> None:
 
 
 # What files may say that no platform does yet, by the model's fields.
-_UNAPPLIED = ("sysctls", "devices", "dns", "dns_search", "dns_options", "tty", "stdin_open")
+_UNAPPLIED = ("tty", "stdin_open")
 _SPACES = ("network_mode", "pid", "ipc", "uts", "userns", "cgroup")
 
 

@@ -34,5 +34,16 @@ def test_each_rung_of_a_run_has_a_column(write_run: Any) -> None:
 def test_the_section_is_there_for_rungs_only(write_run: Any) -> None:
     page = reports.render(make_run(write_run, "chroot-1982")).read_text()
     assert "What each rung keeps apart" in page and "./invoke ladder --html" in page
+    assert "ladder.html" not in page
     without = reports.render(make_run(write_run, "crun", run_id="other")).read_text()
     assert "What each rung keeps apart" not in without
+
+
+def test_it_leads_to_the_newest_ladder_beside_it(write_run: Any) -> None:
+    run = make_run(write_run, "chroot-1982")
+    for name in ("20260101T000000Z-ladder-aaaa", "20260301T000000Z-ladder bbbb"):
+        (run.parent / name).mkdir()
+        (run.parent / name / "ladder.html").touch()
+    page = reports.render(run).read_text()
+    assert '<a href="../20260301T000000Z-ladder%20bbbb/ladder.html">The ladder\'s page</a>' in page
+    assert "./invoke ladder --html" not in page

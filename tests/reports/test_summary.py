@@ -200,6 +200,19 @@ def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
     assert "Not every platform has the same walls around a workload. container: none at all." in told
 
 
+def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
+    folder = write_run(platforms=("container", "kvm"))
+    assert "are a cgroup's" not in summary.describe_answer(folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["platforms"]["kvm"]["counted"] = "by Xen. Not in it: domain 0"
+    file.write_text(json.dumps(manifest))
+    told = summary.describe_answer(folder)
+    assert (
+        "Not every platform's processor time and memory are a cgroup's. vm (KVM): by Xen. Not in it: domain 0." in told
+    )
+
+
 def test_an_older_run_has_no_conditions(write_run: WriteRun) -> None:
     data = document.as_json(write_run(noise=None))["conditions"]
     assert data == {"before": [], "hypervisor": None, "trials": []}

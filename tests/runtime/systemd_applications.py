@@ -35,7 +35,7 @@ _MODULES = (
     *(f"runtime.images.{name}" for name in ("collection", "listing", "load", "save", "verification")),
     *(f"runtime.registry.{name}" for name in ("client", "pull", "push", "serve")),
     *(f"runtime.{name}" for name in ("container", "roots.running", "roots.store", "unionfs.unions")),
-    *(f"testbed.projects.{name}" for name in ("control", "execution", "holder", "logs", "volumes")),
+    *(f"testbed.projects.{name}" for name in ("control", "execution", "holder", "logs", "outward", "volumes")),
     "testbed.substitutes.resolving",
 )
 
@@ -56,6 +56,8 @@ services:
     stop_grace_period: 1s
     ports: ["8080"]
     volumes: [data:/data]
+    sysctls: {{net.core.somaxconn: 77}}
+    devices: ["/dev/net/tun:/dev/granted:r"]
     healthcheck: {{test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1:8080/"], interval: 300ms}}
     depends_on:
       db: {{condition: service_healthy}}
@@ -269,6 +271,9 @@ def an_application_is_up_and_down() -> None:
         with urllib.request.urlopen(address, timeout=_END_S) as answer:
             assert answer.read() == b"of the build\n"
         assert invoke("exec", "web", "cat", "/data/done").strip() == "set up"
+        assert invoke("exec", "web", "cat", "/proc/sys/net/core/somaxconn").strip() == "77"
+        assert "opened" in invoke("exec", "web", "sh", "-c", ": </dev/granted && echo opened")
+        assert "Operation not permitted" in invoke("exec", "web", "sh", "-c", "echo x >/dev/granted", status=1)
         assert "db is here" in invoke("logs", "--service", "db")
         cgroup = UNIFIED / Path(f"/proc/{services['db']['pid']}/cgroup").read_text().strip().removeprefix("0::/")
         subprocess.run(["systemctl", "daemon-reload"], check=True)

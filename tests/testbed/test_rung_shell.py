@@ -19,7 +19,11 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
         ("chroot-1982", "files (chroot), devices", "processes, network"),
         ("jail-2000", "network (one address)", "users"),
         ("lmctfy-2013", "isolated: memory and cpus", "files, processes, network"),
-        ("sandboxed", "users, capabilities, system calls", "not: nothing, and never the kernel"),
+        (
+            "sandboxed",
+            "users, how long it has been up, capabilities, system calls",
+            "not: nothing, and never the kernel",
+        ),
     ],
 )
 def test_one_line_says_what_is_isolated_and_what_is_not(name: str, apart: str, shared: str) -> None:

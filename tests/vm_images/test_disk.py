@@ -11,8 +11,11 @@ import pytest
 
 from runtime.atomic import remove
 from runtime.errors import PrerequisiteError
+from runtime.images.layers import settle
+from runtime.images.merging import mountable
 from runtime.images.model import Image, ImageConfig, Layer
-from vm_images.disk import build_disk, disk_path, ensure_disk, ensure_layer_disk
+from runtime.images.store import Store
+from vm_images.disk import build_disk, disk_path, ensure_disk, ensure_layer_disk, layer_name
 
 pytestmark = pytest.mark.root
 
@@ -94,6 +97,24 @@ def test_layers_lie_side_by_side_as_they_are(layers: list[Path], tmp_path: Path)
     shown = subprocess.run(["dump.erofs", "--path=/top/hidden", str(disk)], check=True, capture_output=True, text=True)
     assert "Xattr size: 0" not in shown.stdout
     assert ensure_layer_disk(tmp_path / "disks", images[1:]) != disk
+
+
+def test_what_is_merged_of_very_many_layers_lies_beside_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.unionfs.depth.LAYERS_LIMIT", 4)
+    store = Store(tmp_path / "store")
+    layers = []
+    with store.building(print):
+        for number in range(6):
+            with store.scratch() as scratch:
+                (scratch / "root").mkdir()
+                (scratch / "root" / str(number)).touch()
+                layers.append(store.add_layer(scratch / "root", "test", settle(scratch / "root", 0)))
+        image = store.tag("many", ImageConfig(), layers)
+    disk = ensure_layer_disk(tmp_path / "disks", [image])
+    subprocess.run(["fsck.erofs", f"--extract={tmp_path / 'out'}", str(disk)], check=True, capture_output=True)
+    merged, *others = map(layer_name, mountable(image.layers))
+    assert sorted(os.listdir(tmp_path / "out")) == sorted({merged, *map(layer_name, image.layers)}) and others
+    assert sorted(os.listdir(tmp_path / "out" / merged)) == ["0", "1", "2", "3"]
 
 
 def test_layers_of_another_file_system_are_refused(tmp_path: Path) -> None:

@@ -56,6 +56,8 @@ def test_the_distributions_kernel_is_kept_ready_to_boot(tmp_path: Path) -> None:
     assert not set(kernel.host_module_names) & set(kernel.module_names)
     assert {f"{name}.ko" for name in HOST_MODULES} <= set(kernel.host_module_names)
     assert all(path.exists() for path in kernel.host_modules)
+    assert {f"{name}.ko" for name in ("erofs", "overlay", "xen_blkfront", "xen_netfront")} <= {*kernel.xen_module_names}
+    assert all(path.exists() for path in kernel.xen_modules)
     assert os.listdir(tmp_path) == [kernel.folder.name]
     assert sorted(os.listdir(kernel.folder)) == ["kernel.json", "modules", kernel.image.name]
     assert ensure_kernel(tmp_path) == kernel

@@ -37,6 +37,8 @@ from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_ste
 LAYERS = "/layers"
 # What the supervisor is to do, as text; it is in memory.
 DESCRIPTION = "/run/supervisor.json"
+# Where the server of commands finds the machine's port; the containers have other roots.
+DEVICES = "/run/devices"
 BRIDGE = "br0"
 BRIDGE_INDEX = 100
 # All that a v2 hierarchy can pass on; a kernel without one of them goes without.
@@ -49,7 +51,8 @@ class ContainerHost(Struct, frozen=True):
     """One guest: its ``layers`` by their names on the disk, bottom first; ``args`` is what PID 1 becomes, in ``cwd``.
 
     ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.
-    ``description`` is for the program and will be at DESCRIPTION.
+    ``description`` is for the program and will be at DESCRIPTION. With ``commands`` it has a
+    port, for the server that the program starts.
     """
 
     layers: tuple[str, ...]
@@ -58,6 +61,7 @@ class ContainerHost(Struct, frozen=True):
     hostname: str
     mac: str | None
     description: str
+    commands: bool = False
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
@@ -85,6 +89,15 @@ def cgroup_steps() -> tuple[Step, ...]:
     )
 
 
+def _port_steps() -> tuple[Step, ...]:
+    """Return steps that show the machine's devices in the root, beside its own /dev, which has none of them."""
+    directory = DEVICES.lstrip("/")
+    return (
+        Mkdir(directory, inside=True),
+        Mount("devtmpfs", directory, "devtmpfs", MS_NOSUID | MS_NOEXEC, inside=True),
+    )
+
+
 def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
     """Return the plan of the guest; ``modules`` are the files to load, in order, by their paths in the initial RAM
     disk."""
@@ -96,6 +109,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
             *root_steps(),
             *cgroup_steps(),
+            *(_port_steps() if host.commands else ()),
             *MOVE_IN,
             SetHostname(host.hostname),
             Write(DESCRIPTION.lstrip("/"), (host.description,), create=True, inside=True),

@@ -50,6 +50,7 @@ from runtime.plan.steps import (
     MountAttributes,
     Open,
     Plan,
+    ServeCommands,
     ServeFile,
     ServePlans,
     SetHostname,
@@ -74,13 +75,16 @@ POOLED = "testbed: waiting in the pool"
 MEMORY = "/proc/meminfo"
 MEMORY_END = "testbed: end of memory"
 
-DISK = "/dev/vda"
+DISK, XEN_DISK = "/dev/vda", "/dev/xvda"
 # Where a root on a disk of layers is made: the disk, what is written, and both together.
 LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
 # Into the new root without pivot_root.
 MOVE_IN: tuple[Step, ...] = (Mount(".", "/", "", MS_MOVE), Chroot("."), Chdir("/"))
 NO_INPUT = Open("/dev/null", 0, os.O_RDONLY)
 _CGROUP = "/cgroup"
+_MOST_DEVICES = 64
+# The cgroup of a workload whose tasks have a limit, and the hierarchy that it is in.
+WORKLOAD, TASKS = "workload", Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
 _CONSOLE, _CONSOLE_TOO = 0, 2  # the kernel opens it for PID 1; the second one stays when the workload has its input
 # The guest's only network card; index 1 is the loopback interface.
 INTERFACE_INDEX = 2
@@ -163,7 +167,7 @@ def closing_steps(spec: Spec) -> tuple[Step, ...]:
 
 def naming_steps(spec: Spec) -> tuple[Step, ...]:
     """The host name, and the files below /etc that name host and neighbours; the root has been entered."""
-    return (SetHostname(spec.hostname), *written_files(identity_files(spec.hostname, spec.hosts)))
+    return (SetHostname(spec.hostname), *written_files(identity_files(spec.hostname, spec.hosts, spec.resolver)))
 
 
 def executing_steps(spec: Spec, line: str, hold: tuple[Step, ...] = ()) -> tuple[Step, ...]:
@@ -177,51 +181,63 @@ def executing_steps(spec: Spec, line: str, hold: tuple[Step, ...] = ()) -> tuple
 def _task_limit_steps(pids: int | None) -> tuple[Step, ...]:
     if pids is None:
         return ()
-    hierarchies = Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
     return (
         Mkdir(_CGROUP),
         Mount("cgroup2", _CGROUP, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_CGROUP}/cgroup.subtree_control", ("+pids",)),
-        *make_steps(hierarchies, "workload"),
-        *limit_steps(hierarchies, "workload", Resources(pids=Pids(pids))),
-        *join_steps(hierarchies, "workload"),
+        *make_steps(TASKS, WORKLOAD),
+        *limit_steps(TASKS, WORKLOAD, Resources(pids=Pids(pids))),
+        *join_steps(TASKS, WORKLOAD),
         Unshare(CLONE_NEWCGROUP),
     )
 
 
-def _served_steps(pids: int | None) -> tuple[Step, ...]:
-    """Return a process next to the workload, outside its task limit and its root, that takes plans from the console."""
+def serve_commands(devices: str = "/dev") -> ServeCommands:
+    """Return what the process does that executes what comes through the machine's port; ``devices`` is a devtmpfs.
+
+    The port is the first of its device, whose number says which of the machine's virtio devices it is
+    (drivers/char/virtio_console.c; port 0 is a console's).
+    """
+    return ServeCommands(tuple(f"{devices}/vport{number}p1" for number in range(_MOST_DEVICES)))
+
+
+def _server(pids: int | None, *serving: Step) -> tuple[Step, ...]:
+    """Return a process next to the workload, outside its task limit and its root."""
     leave = () if pids is None else (Write(f"{_CGROUP}/cgroup.procs", ("0",)),)
-    return forked(*leave, ServePlans(0))
+    return forked(*leave, *serving)
 
 
 def guest_plan(
     spec: Spec,
     modules: Sequence[str],
     *,
+    disk: str = DISK,
     file_system: str = "erofs",
     writable_disk: bool = False,
     served: bool = False,
     pooled: bool = False,
+    commands: bool = False,
 ) -> Plan:
-    """Return the plan of the guest that runs ``spec`` from a disk with the spec's layers.
+    """Return the plan of the guest that runs ``spec`` from ``disk``, its device with the spec's layers.
 
     ``modules`` are the files to load, in order, by their paths in the initial RAM disk. What the workload writes
     goes to memory, above the disk with its ``file_system``, or onto the disk when it is the guest's own,
     ``writable_disk``. A ``served`` guest performs further plans that come through its console (``restored``); a
-    ``pooled`` one waits before the execve until a byte comes there. Raises UsageError for an empty command or an
-    unknown capability or limit.
+    ``pooled`` one waits before the execve until a byte comes there; with ``commands`` it has a port through which more
+    are executed (``command``). Raises UsageError for an empty command or an unknown capability or limit.
     """
-    own = (WaitPath(DISK), Mkdir(ROOT), Mount(DISK, ROOT, file_system, 0))
+    own = (WaitPath(disk), Mkdir(ROOT), Mount(disk, ROOT, file_system, 0))
     return Plan(
         child=(
             *boot_steps(
                 modules, network_steps(spec.link), reports_memory=not served and not pooled
             ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
-            *(own if writable_disk else overlay_steps(DISK, file_system)),
+            *(own if writable_disk else overlay_steps(disk, file_system)),
             *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
-            *(_served_steps(spec.resources.pids) if served else ()),
+            *(Write(f"proc/sys/{name.replace('.', '/')}", (value,)) for name, value in spec.sysctls),
+            *(_server(spec.resources.pids, ServePlans(0)) if served else ()),
+            *(_server(spec.resources.pids, serve_commands()) if commands else ()),
             *MOVE_IN,
             *workload_steps(spec, NO_INPUT, hold=(LogLine(POOLED), WaitInput(_CONSOLE_TOO)) if pooled else ()),
         )

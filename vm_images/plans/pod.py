@@ -23,6 +23,7 @@ from runtime.plan.steps import (
     LogLine,
     Mkdir,
     Mount,
+    OpenForked,
     Plan,
     Step,
     WaitFirstExit,
@@ -32,12 +33,14 @@ from runtime.plan.steps import (
 )
 from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Spec
-from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps
+from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps, serve_commands
 
-_POD, _CGROUP, _LOWER = "/pod", "/cgroup", "/lower"
+# Where the server of commands has the first process of the first service, and then those of the others.
+FIRST_PROCESS = 200
+_POD, _CGROUP, _LOWER, _DEVICES = "/pod", "/cgroup", "/lower", "/dev"
 _CONTROLLERS = ("cpu", "memory", "pids")
 # cgroup v2 with what the services' limits rest on; found so in every guest, for it is mounted here.
-_HIERARCHIES = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
+HIERARCHIES = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
 
 
 def executing(service: str) -> str:
@@ -62,35 +65,55 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
     )
 
 
+def _server(services: int) -> tuple[Step, ...]:
+    """Return a process beside those of the services, which have been forked after the one that reports the memory."""
+    opened = (OpenForked(1 + number, FIRST_PROCESS + number) for number in range(services))
+    devices = (Mkdir(_DEVICES), Mount("devtmpfs", _DEVICES, "devtmpfs", MS_NOSUID | MS_NOEXEC))
+    return forked(*opened, *devices, serve_commands(_DEVICES))
+
+
 def _lower(disk: str) -> str:
     return f"{_LOWER}/{Path(disk).name}"
 
 
+def inside(spec: Spec) -> Spec:
+    """Return what runs in the machine: a container that has the machine's network."""
+    return replace(spec, link=None, host_network=True)
+
+
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
     """Return the cgroup with the service's limits, and the process in it that becomes the service."""
-    inside = replace(spec, layers=(_lower(disk),), link=None, host_network=True)
-    plan = workload_plan(inside, _HIERARCHIES, service)
+    plan = workload_plan(replace(inside(spec), layers=(_lower(disk),)), HIERARCHIES, service)
     *child, execution = plan.child
     return (
         *plan.parent,
         *forked(
-            *join_steps(_HIERARCHIES, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags
+            *join_steps(HIERARCHIES, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags
         ),
     )
 
 
-def pod_plan(specs: Mapping[str, Spec], disks: Mapping[str, str], link: Link | None, modules: Sequence[str]) -> Plan:
+def pod_plan(
+    specs: Mapping[str, Spec],
+    disks: Mapping[str, str],
+    link: Link | None,
+    modules: Sequence[str],
+    *,
+    commands: bool = False,
+) -> Plan:
     """Return the plan of the guest that runs all ``specs``, by service, started in their order, at the address of
     ``link``.
 
     ``disks`` is each service's disk, by the device's path: several may share one. ``modules`` are the files to load,
-    in order, by their paths in the initial RAM disk. Raises UsageError as ``workload_plan`` does.
+    in order, by their paths in the initial RAM disk; with ``commands`` it has a port through which more are executed.
+    Raises UsageError as ``workload_plan`` does.
     """
     return Plan(
         child=(
             *boot_steps(modules, network_steps(link)),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
+            *(_server(len(specs)) if commands else ()),
             WaitFirstExit(("", *specs)),  # the first process reports the memory
         )
     )

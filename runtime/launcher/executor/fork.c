@@ -1,6 +1,7 @@
 /* Several processes from one plan: a step that makes those after it a process of their own, and one that waits for their
  * end. */
 #include <asm/ioctls.h>
+#include <errno.h>
 
 #include "steps.h"
 #include "sys.h"
@@ -51,4 +52,10 @@ int perform_wait_first_exit(const struct step *s) {
     SYS(ioctl, 2, TCSBRK, 1);
     end_process(code);
   }
+}
+
+/* The descriptor outlives the process, and never means another one. */
+int perform_open_forked(const struct step *s) {
+  uint32_t number = (uint32_t)s->open_forked.number;
+  return number < forked_count ? move_fd((int)SYS(pidfd_open, forked[number], 0), (int)s->open_forked.fd) : -ESRCH;
 }

@@ -77,18 +77,23 @@ static void child(const struct plan *plan, struct failure *failure) {
   execute(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure);
 }
 
-/* The container's first process is a child of whoever started us (CLONE_PARENT): we are gone when it runs. */
-int start_plan(void) {
-  struct plan plan;
+/* The process of the plan, NULL for one that could not be read, is a child of whoever started us (CLONE_PARENT): we are
+ * gone when it runs. What happens is told through SYNC_FD. */
+int start_beside(const struct plan *plan) {
   struct failure failure = {-2, EINVAL};
   default_signals();
   SYS(umask, 0);
-  long pid = load_plan(PLAN_FD, &plan, NULL, NULL) ? -1 : begin(&plan, CLONE_PARENT, 0, &failure);
-  if (pid == 0) child(&plan, &failure);
+  long pid = plan ? begin(plan, CLONE_PARENT, 0, &failure) : -1;
+  if (pid == 0) child(plan, &failure);
   else if (pid > 0) return send_message(SYNC_FD, MESSAGE_PID, (int32_t)pid, now_ns(), -1) < 0 ? FAILED : 0;
   leave_last_word(MESSAGE_FAILED, failure.step, failure.error);
   send_message(SYNC_FD, MESSAGE_FAILED, failure.step, failure.error, -1);
   return FAILED;
+}
+
+int start_plan(void) {
+  struct plan plan;
+  return start_beside(load_plan(PLAN_FD, &plan, NULL, NULL) ? NULL : &plan);
 }
 
 int start_and_wait(const struct plan *plan) {

@@ -12,6 +12,8 @@ int perform_join_namespace(const struct step *s) {
   return fd < 0 ? fd : (int)SYS(setns, fd, s->join_namespace.flag);
 }
 
+int perform_join_process(const struct step *s) { return (int)SYS(setns, s->join_process.fd, s->join_process.flags); }
+
 static struct text of_process(long pid, const char *rest) { return joined("/proc/", DECIMAL(pid), rest, NULL); }
 
 static int write_map(long pid, const char *name, const char *map, uint64_t size) {

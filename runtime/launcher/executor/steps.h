@@ -98,6 +98,7 @@ const char *load_plan(int fd, struct plan *plan, const char **extra, const char 
 int perform_in_place(const struct plan *plan);
 int start_and_wait(const struct plan *plan);
 int start_plan(void);
+int start_beside(const struct plan *plan);
 
 /* home.c: what a step has found, for the exec step that asks for it: "HOME=..." or an empty text */
 const char *home_variable(void);

@@ -33,6 +33,19 @@ class JoinNamespace(Step, frozen=True):
         return f"setns {self.path} {flag_names(self.flag, CLONE_FLAGS)}"
 
 
+class JoinProcess(Step, frozen=True):
+    """Call setns(2) to join the namespaces of the types ``flags`` that the process at descriptor ``fd`` (pidfd_open(2))
+    is in; with its mount namespace comes the root of that."""
+
+    purpose = purposes.NAMESPACE
+
+    fd: Positive
+    flags: Word
+
+    def describe(self) -> str:
+        return f"setns to those of the process at descriptor {self.fd}: {flag_names(self.flags, CLONE_FLAGS)}"
+
+
 class NewUserNamespace(Step, frozen=True):
     """Make a user namespace without any process, with these ID maps (lines as in uid_map), and hold it open as
     descriptor ``fd``, so that mounts can take their mapping from it."""
@@ -246,6 +259,16 @@ class Fork(Step, frozen=True):
 def forked(*steps: Step, flags: int = 0) -> tuple[Step, ...]:
     """Wrap the steps so that a process of their own performs them, beside the one whose plan they are in."""
     return (Fork(len(steps), flags), *steps)
+
+
+class OpenForked(Step, frozen=True):
+    """Open the process that was forked as number ``number``, from 0, as descriptor ``fd`` (pidfd_open(2))."""
+
+    words = "pidfd_open forked process {number} as descriptor {fd}"
+    purpose = purposes.COMMANDS
+
+    number: Positive
+    fd: Positive
 
 
 class WaitFirstExit(Step, frozen=True):

@@ -104,6 +104,21 @@ class ServeFile(Step, frozen=True):
     end: Line
 
 
+class ServeCommands(Step, frozen=True):
+    """Execute the programs that frames through a port ask for, several at a time, each by a plan of its own, and pass
+    their streams on (launcher/frames.py). The port is the first of the ``paths`` that there is, within ``timeout_ms``.
+    This goes on for as long as it is there, so it is a step for a forked process."""
+
+    purpose = purposes.COMMANDS
+
+    paths: tuple[str, ...]
+    timeout_ms: Positive = 10_000
+
+    def describe(self) -> str:
+        at = self.paths[0] if len(self.paths) == 1 else f"{self.paths[0]} to {self.paths[-1]}"
+        return f"execute what frames through {at} ask for, and pass its streams on"
+
+
 class NetlinkSocket(Step, frozen=True):
     """Open a NETLINK_ROUTE socket in the current network namespace, as descriptor ``fd``."""
 

@@ -57,7 +57,7 @@ def program_plan(peer: Peer, place: Place, found: Found, attachment: Attachment)
         *mount_steps(spec.layers, writable, str(place.root)),
         Chdir(str(place.root)),
         HOLD_ROOT,
-        *written_files(identity_files(spec.hostname, spec.hosts)),
+        *written_files(identity_files(spec.hostname, spec.hosts, spec.resolver)),
         *peer.root_steps(place),
         Chdir("/"),
         Sync(MOUNTED, "the root is mounted, and is to be watched"),

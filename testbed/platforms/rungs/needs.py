@@ -10,6 +10,7 @@ from runtime.kernel_files import parse_fields
 from testbed.platforms.rungs.landlock import find_version
 from testbed.rungs.model import Isolation, Rung
 
+_TIME_NAMESPACE = Path("/proc/self/ns/time")
 _MOST_USER_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 
 
@@ -30,7 +31,8 @@ def check_isolation(name: str, isolation: Isolation) -> None:
         raise PrerequisiteError(
             f"{name}: this kernel lets nobody make a user namespace", f"write 10000 to {_MOST_USER_NAMESPACES}"
         )
-
+    if "time" in isolation.namespaces and not _TIME_NAMESPACE.exists():
+        raise PrerequisiteError(f"{name}: this kernel has no time namespaces", "use Linux 5.6 or later")
     if isolation.landlock and not find_version():
         raise PrerequisiteError(
             f"{name}: this kernel has no Landlock, or it is switched off",

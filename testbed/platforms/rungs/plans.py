@@ -13,7 +13,7 @@ from runtime.config.default import DEFAULT_CAPABILITIES
 from runtime.config.process import Capabilities, Process
 from runtime.config.resources import Resources
 from runtime.config.seccomp import Seccomp
-from runtime.config.types import Config, IDMapping, Linux, Mount, Namespace
+from runtime.config.types import Config, IDMapping, Linux, Mount, Namespace, TimeOffset
 from runtime.plan import network
 from runtime.plan.bundle import Choices, bundle_plan
 from runtime.plan.cgroup import address_steps
@@ -41,13 +41,15 @@ _FILTERS: Mapping[str, tuple[str, ...]] = MappingProxyType({"all": CAPABILITIES,
 class Made(Struct, frozen=True):
     """What an instance is made of: its ``isolation``, which is ``whole`` but for the walls that are left out, and the
     directory ``memory``, on which its mount namespace has what it keeps in memory. ``capabilities`` is the mask of
-    those that we have ourselves, and can give."""
+    those that we have ourselves, and can give. ``clocks_s`` is what the host's monotonic and boot-time clocks say when
+    it is planned: in a time namespace they begin anew then."""
 
     isolation: Isolation
     whole: Isolation
     memory: str
     capabilities: int = ALL_CAPABILITIES
     landlock: int = 7
+    clocks_s: tuple[int, int] = (0, 0)
 
     @property
     def restriction(self) -> Landlock | None:
@@ -67,7 +69,7 @@ def rung_plan(made: Made, spec: Spec, hierarchies: Hierarchies, cgroup: str, att
     connection = Connection(spec.link, attachment, made_outside=mapped) if own and spec.link is not None else None
     image = ImageRoot(
         spec.layers,
-        identity_files(spec.hostname, spec.hosts),
+        identity_files(spec.hostname, spec.hosts, spec.resolver),
         memory_at=made.memory,
         owner=FIRST_ID if mapped else 0,
     )
@@ -149,9 +151,14 @@ def _configure_kernel(made: Made, linux: Linux) -> Linux:
         gid_mappings=maps,
         resources=_choose_limits(isolation, linux.resources or Resources()),
         seccomp=_choose_filter(made),
+        time_offsets=_set_back(made.clocks_s) if "time" in kinds else {},
         masked_paths=linux.masked_paths if isolation.masks else (),
         readonly_paths=linux.readonly_paths if isolation.masks else (),
     )
+
+
+def _set_back(clocks_s: tuple[int, int]) -> Mapping[str, TimeOffset]:
+    return {name: TimeOffset(-said_s) for name, said_s in zip(("monotonic", "boottime"), clocks_s, strict=True)}
 
 
 def _choose_limits(isolation: Isolation, limits: Resources) -> Resources:

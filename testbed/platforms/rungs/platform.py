@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import time
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -114,7 +115,8 @@ class RungPlatform(ContainerPlatform):
 
     def plan(self, spec: Spec, hierarchies: Hierarchies, *, cgroup: str, attachment: Attachment) -> Plan:
         """Return the plan by which a workload is started."""
-        return rung_plan(self.made, spec, hierarchies, cgroup, attachment)
+        made = replace(self.made, clocks_s=read_clocks()) if "time" in self.made.isolation.namespaces else self.made
+        return rung_plan(made, spec, hierarchies, cgroup, attachment)
 
     def _connection(self, spec: Spec, attachment: Attachment) -> Connection | None:
         own = self.made.isolation.network == "stack" and spec.link is not None
@@ -131,7 +133,7 @@ class RungPlatform(ContainerPlatform):
         plan = join_plan(self.made, beside, hierarchies(), pid, self._cgroup_name(instance), terminal=terminal)
         return container.join_planned(plan, streams=streams)
 
-    def execute(self, instance: Instance, words: tuple[str, ...], timeout_s: float) -> int | None:
+    def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             joined = self.join(instance, words, (nowhere, nowhere, nowhere))
@@ -163,6 +165,11 @@ class RungPlatform(ContainerPlatform):
             undo.callback(super().close)
             for name in tuple(self._running):
                 undo.callback(self._kill_beside, name)
+
+
+def read_clocks() -> tuple[int, int]:
+    """Return what the monotonic and the boot-time clock say, in whole seconds."""
+    return int(time.clock_gettime(time.CLOCK_MONOTONIC)), int(time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def admit(config: Config, connection: Connection | None, pid: int) -> None:

@@ -98,6 +98,11 @@ static int create_file(char **words, char *got) {
   return file < 0 || fchmod(file, (mode_t)to_number(words[1])) != 0 ? -1 : close(file);
 }
 
+static int remove_file(char **words, char *got) {
+  (void)got;
+  return unlink(words[0]);
+}
+
 static int change_own_file(char **words, char *got) {
   (void)words, (void)got;
   if (enter_own_directory() != 0) return -1;
@@ -176,6 +181,7 @@ const struct operation file_operations[] = {
   {"open", 1, open_to_write},
   {"write", 2, write_text},
   {"create", 2, create_file},
+  {"remove", 1, remove_file},
   {"own_file", 0, change_own_file},
   {"delete", 0, delete_own_file},
   {"chroot", 0, chroot_inside},

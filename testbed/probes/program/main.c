@@ -1,4 +1,5 @@
 // testbed-probe run TOKEN LIMIT_MS EACH_MS HOLD_MS --|--alone NUMBER NAME OPERATION WORD... [--|--alone ...]...
+// testbed-probe await HOSTNAME ADDRESS run ...
 // testbed-probe stay NAME
 // testbed-probe canary SECRET
 // testbed-probe work SECONDS
@@ -6,11 +7,14 @@
 //
 // Makes each attempt in a process of its own, which stays where it got to until the host has looked: one that is alone for EACH_MS, any other
 // until all are over and HOLD_MS have passed. Prints, on a line each, `begin NAME`, and `end NAME ERRNO GOT`, `hang NAME` or `crash NAME SIGNAL`; at the
-// end, `done`. ERRNO and GOT are "-" where there is none. TOKEN is in the name of all that an attempt makes in the file system.
+// end, `done`. ERRNO and GOT are "-" where there is none. TOKEN is in the name of all that an attempt makes in the file system. With `await` it
+// begins once its host has that name and address, as a copy of a saved machine has when it knows who it is.
 //
 // The canary is the host's: a process without capabilities that has a secret in its memory, and prints the signals that it gets.
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -27,7 +31,7 @@
 #include "pressure.h"
 #include "probe.h"
 
-enum { MOST_LIFE_S = 600, NAME_BYTES = 16, LINE_BYTES = 512, PATH_BYTES = 128, MOST_MS = 600000, REAP_MS = 500 };
+enum { MOST_LIFE_S = 600, NAME_BYTES = 16, LINE_BYTES = 512, PATH_BYTES = 128, MOST_MS = 600000, REAP_MS = 500, AWAIT_MS = 20 };
 
 struct result {
   int error; // 0 where it did what it tried
@@ -74,7 +78,8 @@ int keep_line(char *got, const char *text, size_t size, const char *word) {
 }
 
 void bind_to_parent(void) {
-  (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  // The first process of a container may have been started by a program that ends once it has.
+  if (getpid() != 1) (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
   (void)alarm(MOST_LIFE_S);
 }
 
@@ -252,7 +257,25 @@ static int run(int count, char **given) {
   return 0;
 }
 
+static bool is_own(const char *address) {
+  struct sockaddr_in at = {.sin_family = AF_INET};
+  int asked = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  bool is = inet_pton(AF_INET, address, &at.sin_addr) == 1 && bind(asked, (struct sockaddr *)&at, sizeof at) == 0;
+  (void)close(asked);
+  return is;
+}
+
+static void await_identity(const char *hostname, const char *address) {
+  char own[HOST_NAME_MAX + 1] = "";
+  while (gethostname(own, sizeof own) != 0 || strcmp(own, hostname) != 0 || !is_own(address)) (void)poll(NULL, 0, AWAIT_MS);
+}
+
 int main(int count, char **given) {
+  if (count >= 5 && strcmp(given[1], "await") == 0) {
+    await_identity(given[2], given[3]);
+    count -= 3;
+    given += 3;
+  }
   if (count >= 2 && strcmp(given[1], "run") == 0) return run(count - 2, given + 2);
   if (count == 3 && strcmp(given[1], "stay") == 0) stay(given[2]);
   if (count == 3 && strcmp(given[1], "canary") == 0) return be_canary(given[2]);

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from testbed.ladder.model import Cost, Ladder, Missing, Pressure, Snippet, StepCost
 from testbed.probes.model import Intention, Outcome, Probe, Verdict
-from testbed.rungs.model import CLASSES, FEATURES, Cell, History, Isolation, Rung, Source
+from testbed.rungs.model import CLASSES, FEATURES, Cell, Explained, History, Isolation, Rung, Source, Statement
 
 _WALL = {
     "files": "root", "processes": "pid", "signals": "pid", "network": "network", "names": "uts", "time": "time",
@@ -21,8 +21,8 @@ PROBES = tuple(
 )  # fmt: skip
 SOURCES = {
     "poh": Source("poh", "Jails: Confining the omnipotent root", "P.-H. Kamp, R. N. M. Watson", "SANE", 2000,
-                  "https://papers.freebsd.org/2000/phk-jails/"),
-    "man": Source("man", "chroot(2)", "The NetBSD Project", "manual page", 1982),
+                  "https://papers.freebsd.org/2000/phk-jails/", "read", "section 5"),
+    "man": Source("man", "chroot(2)", "The NetBSD Project", "manual page", 1982, "", "cited", "not at hand"),
 }  # fmt: skip
 
 
@@ -38,8 +38,11 @@ def make_rung(name: str, title: str, year: int, *, walls: int = -1, platform: st
     return Rung(
         name, title, year, "machines" if machine else "containers",
         f"{title} was the first that let a whole group of programs believe that it had a computer of its own.",
-        cells, Isolation("chroot") if walls >= 0 and not platform else None, platform, forbids=("files", "processes"),
-        permits=("network",), needs="root",
+        cells, Isolation("chroot") if walls >= 0 and not platform else None, platform,
+        forbids=(Statement(("files", "processes"), "poh", "neither files nor processes of others"),),
+        permits=(Statement(("network",), "man", "all of its own network"),),
+        leaves=(Statement(("time",), "man", "the clock is for its owner to set"),),
+        explains={"files-2": Explained("It was found a year later.", "poh")}, needs="root",
     )  # fmt: skip
 
 
@@ -68,7 +71,7 @@ PLATFORMS = ("crun", "runc", "bwrap")
 def _outcome(name: str, strength: int, at: int, probe: Probe) -> Outcome:
     verdict: Verdict = "blocked" if at % 12 < strength else "permitted"
     intention: Intention = "unsaid"
-    if (name, probe.name) == ("jail-2000", "files-1"):
+    if name == "jail-2000" and probe.name in ("files-1", "files-2"):
         verdict, intention = "leaked", "forbidden"
     elif (name, probe.name) == ("jail-2000", "network-2"):
         verdict, intention = "broken", "permitted"

@@ -42,7 +42,11 @@ def test_what_was_found_comes_first_and_in_words(page: str) -> None:
     header = page[page.index("<header>") : page.index("</header>")]
     assert "jail-2000: files-1 leaked. It tries way 1 of files." in header
     assert "jail-2000: network-2 is broken." in header
-    assert "1 leaked where it was meant not to" in header
+    assert "2 leaked where they were meant not to, 1 of which is known" in header
+    known = page[page.index('<section id="known">') : page.index('<section id="price">')]
+    assert '<a href="#class-files">files-2</a> leaked: It tries way 2 of files.' in known
+    assert "jail-2000: files-2 leaked." not in header
+    assert 'It was found a year later. <a class="cite" href="#source-1"' in known
 
 
 def test_cells_lead_to_probes_and_sources(page: str) -> None:
@@ -61,6 +65,15 @@ def test_instruction_time_is_never_called_seconds_alone(page: str) -> None:
     assert counted.count(said) == 2 and "all are timed by one clock, the reference machine's." in counted
     header = counted[counted.index("<header>") : counted.index("</header>")]
     assert ", in instruction time." in header
+
+
+def test_what_a_maker_said_and_how_sources_were_looked_up_is_shown(page: str) -> None:
+    story = page[page.index('id="rung-jail-2000"') : page.index('id="rung-vserver-2001"')]
+    assert "What its maker said: 3 statements" in story and "neither files nor processes of others" in story
+    assert "<td>leaves open</td><td>time</td>" in story
+    assert 'title="chroot(2) (not read)">[2?]</a>' in page and ">[1]</a>" in page
+    sources = page[page.index('<section id="sources">') :]
+    assert "Read: section 5." in sources and "Not read: not at hand." in sources
 
 
 def test_costs_have_intervals_and_an_emulated_machine_says_so(page: str) -> None:

@@ -25,7 +25,7 @@ from runtime.images.rootfs import lookup, read_text
 from runtime.images.store import Store
 from runtime.lease import STATE_ROOT, is_held
 from runtime.spec import Spec, User
-from runtime.unionfs import depth
+from runtime.unionfs.depth import LAYERS_LIMIT
 from runtime.unionfs.lookup import OPAQUE_XATTR
 from tests.owned import mounts_of
 from tests.runtime.builder.builders import start_build
@@ -121,13 +121,13 @@ def test_a_program_that_cannot_be_executed_is_named_with_its_line(build_text: Bu
         build_text(f"FROM tiny\nRUN {command}\n")
 
 
-def test_more_layers_than_the_kernel_mounts_are_refused_at_their_line(
-    build_text: Build, context: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (context / "file").write_text("x")
-    monkeypatch.setattr(depth, "LAYERS_LIMIT", 3)
-    with pytest.raises(UsageError, match=r"Dockerfile:4: overlay: the kernel mounts at most 3 layers, and here are 4"):
-        build_text("FROM tiny\nCOPY file /a\nCOPY file /b\nCOPY file /c\n")
+def test_on_more_layers_than_an_overlay_has_a_run_sees_them_all(build_text: Build, store: Store) -> None:
+    copies = "".join(f"COPY <<EOF /srv/{number}\n{number}\nEOF\n" for number in range(LAYERS_LIMIT + 20))
+    build_text(f"FROM tiny\n{copies}RUN rm /srv/3 && cat /srv/* | sort -n | head -n 5 > /found\nRUN rm /srv/4\n")
+    image = store.get("test/app")
+    assert len(image.layers) == LAYERS_LIMIT + 23
+    assert read_text("/found", image.layers).split() == ["0", "1", "2", "4", "5"]
+    assert lookup("/srv/4", image.layers) is None and read_text(f"/srv/{LAYERS_LIMIT}", image.layers)
 
 
 def test_there_are_not_any_number_of_layers(build_text: Build, context: Path, monkeypatch: pytest.MonkeyPatch) -> None:

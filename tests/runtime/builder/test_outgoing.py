@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.builder.outgoing import Service, loopback_services, outgoing
+from runtime.builder.outgoing import INTERFACE, Service, loopback_services, outgoing
 from runtime.errors import PrerequisiteError
 from runtime.images.base import apt_options, package_urls
 from runtime.images.layers import walk
@@ -170,8 +170,8 @@ for word in (b'first', b'second'): s.sendto(word, ('127.0.0.53', {port})); print
         with outgoing(inside.pid, [Service("127.0.0.53", port, udp=True)], dict(os.environ)):
             done = subprocess.run([*enter, "python3", "-c", ask], capture_output=True, text=True, check=True)
             assert done.stdout.split() == ["b'FIRST'", "b'SECOND'"]
-            assert "tap0" in subprocess.run([*enter, "ip", "-br", "link"], capture_output=True, text=True).stdout
-        assert "tap0" not in subprocess.run([*enter, "ip", "-br", "link"], capture_output=True, text=True).stdout
+            assert INTERFACE in subprocess.run([*enter, "ip", "-br", "link"], capture_output=True, text=True).stdout
+        assert INTERFACE not in subprocess.run([*enter, "ip", "-br", "link"], capture_output=True, text=True).stdout
 
 
 @pytest.mark.root
@@ -196,7 +196,7 @@ def test_slirp4netns_that_fails_or_is_missing_is_named() -> None:
     ):
         raise AssertionError
     with (
-        pytest.raises(PrerequisiteError, match="connect a RUN to the network: slirp4netns: "),
+        pytest.raises(PrerequisiteError, match="connect to the network: slirp4netns: "),
         outgoing(2**22 + 1, [], dict(os.environ)),
     ):
         raise AssertionError

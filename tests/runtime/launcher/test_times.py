@@ -41,6 +41,18 @@ def test_each_step_has_its_time(tmp_path: Path) -> None:
     assert before_ns <= one.begun_ns < one.child_ns < one.executed_ns <= time.monotonic_ns()
 
 
+@pytest.mark.parametrize("shift_s", [-1, 3600], ids=["back", "on"])
+def test_another_clock_inside_changes_no_time(shift_s: int) -> None:
+    """The child notes times by the monotonic clock of its own time namespace."""
+    shifted = s.Write(k.TIME_OFFSETS, (f"monotonic {shift_s} 500", "boottime 1 0"))
+    child = (s.Umask(0o22), s.Exec(("/bin/true",), ()))
+    with time_steps() as times:
+        assert run(s.Plan(child, (s.Unshare(k.CLONE_NEWTIME), shifted), k.CLONE_NEWUTS)) == 0
+    (one,) = times
+    assert one.begun_ns < one.child_ns < one.executed_ns
+    assert all(0 < ns < 1e9 for _, ns in one.list_durations_ns())
+
+
 def test_nothing_is_timed_unless_asked(tmp_path: Path) -> None:
     with time_steps() as times:
         pass

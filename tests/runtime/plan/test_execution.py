@@ -254,6 +254,8 @@ def test_a_container_is_joined_by_descriptors_that_are_all_opened_first(kinds: t
     if kinds:
         assert_order(steps, s.Open, s.JoinNamespace)
     flags = [step.flag for step in of_type(steps, s.JoinNamespace)]
+    if "time" in kinds:
+        assert flags.pop(0) == k.CLONE_NEWTIME, "whoever made it was privileged outside of the user namespace"
     assert "user" not in kinds or flags[0] == k.CLONE_NEWUSER, "it gives the rights for the others"
     assert "mount" not in kinds or flags[-1] == k.CLONE_NEWNS
     assert max((step.fd for step in of_type(steps, s.Open)), default=0) < 128, "a limit of descriptors leaves these"

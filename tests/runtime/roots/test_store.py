@@ -20,10 +20,11 @@ from runtime.images.collection import collect
 from runtime.images.layers import settle
 from runtime.images.model import Image, ImageConfig
 from runtime.images.store import Store
+from runtime.images.verification import verify_store
 from runtime.roots import running
 from runtime.roots.pausing import cgroup_of, lease_of
 from runtime.roots.store import RootStore
-from runtime.unionfs import detached, drivers, unions
+from runtime.unionfs import depth, detached, drivers, unions
 from runtime.unionfs.records import Records
 from runtime.unionfs.usage import is_in_use
 from testbed import leftovers
@@ -351,6 +352,29 @@ def test_a_collection_keeps_what_a_root_stands_on(store: RootStore, tmp_path: Pa
     collect(store.images, print, runs=tmp_path / "runs")
     with pytest.raises(PrerequisiteError, match="are gone from the store"):
         store.differences("web")
+
+
+def test_a_chain_of_more_layers_than_an_overlay_has_is_run_on_mounted_and_collected(
+    store: RootStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(depth, "LAYERS_LIMIT", 8)
+    for number in range(15):
+        upper = Path(store.upper(store.read().get("web")))
+        (upper / f"made-{number}").write_text(f"{number}\n")
+        if number in (5, 14):  # below what is not merged, and in it
+            os.mknod(upper / ("made-3" if number == 5 else "made-4"), stat.S_IFCHR, os.makedev(0, 0))
+        store.snapshot("web", str(number))
+    root = store.read().get("web")
+    assert len(store.layers(root)) <= 8 < len(root.chain)
+    assert running.run(store, "web", ("/bin/sh", "-c", "test ! -e /made-4 && cat /made-* > /all; rm /made-9")) == 0
+    with mounted(store, "web") as shown_root:
+        names = {name for name in os.listdir(shown_root) if name.startswith("made-")}
+    assert names == {f"made-{number}" for number in range(15) if number not in (3, 4, 9)}
+    assert {int(line) for line in read(store, "web", "all").split()} == {*range(15)} - {3, 4}
+    keep, merged = store.read().needed_diff_ids(), store.merged()
+    assert collect(store.images, print, keep=keep, keep_merged=merged, runs=tmp_path / "runs").merged == 0
+    assert verify_store(store.images, (), print) == []
+    assert collect(store.images, print, keep=keep, runs=tmp_path / "runs").merged == 1
 
 
 def test_damage_and_what_is_gone_is_told(store: RootStore, tmp_path: Path) -> None:

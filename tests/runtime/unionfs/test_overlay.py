@@ -6,8 +6,8 @@ import pytest
 
 from runtime.errors import UsageError
 from runtime.plan.steps import Chdir, Mount, Open
-from runtime.unionfs.depth import LAYERS_LIMIT
-from runtime.unionfs.overlay import WritableLayer, effective, mount_steps, options
+from runtime.unionfs.depth import LAYERS_LIMIT, effective, merged_count
+from runtime.unionfs.overlay import WritableLayer, mount_steps, options
 
 WRITABLE = WritableLayer("/u", "/w")
 
@@ -48,3 +48,15 @@ def test_many_layers_are_named_by_descriptors() -> None:
 def test_an_image_without_layers_is_refused() -> None:
     with pytest.raises(UsageError, match="without layers"):
         mount_steps((), WRITABLE, "/target")
+
+
+@pytest.mark.parametrize("count", [0, 1, 499, 500])
+def test_what_an_overlay_has_is_not_merged(count: int) -> None:
+    assert merged_count(count) == 0
+
+
+@pytest.mark.parametrize("count", [501, 502, 749, 750, 751, 999, 1000, 1001, 1249, 2000, 100_000])
+def test_of_more_layers_as_many_are_merged_that_an_overlay_has_all(count: int) -> None:
+    merged = merged_count(count)
+    assert 0 < merged <= count and count - merged + 1 <= LAYERS_LIMIT
+    assert merged % (LAYERS_LIMIT // 2) == 0 and count - (merged - LAYERS_LIMIT // 2) + 1 > LAYERS_LIMIT

@@ -8,10 +8,11 @@ import pytest
 
 from runtime.errors import UsageError
 from testbed.compose.limits import DEFAULT_CPUS, DEFAULT_MEMORY_BYTES
-from testbed.compose.model import Attachment, Dependency, FileMount, Healthcheck, Mount, Port, Ulimit
+from testbed.compose.model import Attachment, Dependency, FileMount, Healthcheck, HostDevice, Mount, Port, Ulimit
 from tests.testbed.compose.applications import read_files, read_one
 
 MIB = 2**20
+DEVICES = (HostDevice("/dev/fuse", "/dev/fuse"), HostDevice("/dev/a", "/dev/b", "rw"))
 
 PORTS = [
     ("80", [Port(80)]),
@@ -96,7 +97,7 @@ SIMPLE = [
     ("sysctls: [net.core.somaxconn=1024]", "sysctls", (("net.core.somaxconn", "1024"),)),
     ("sysctls: {net.core.somaxconn: 1024}", "sysctls", (("net.core.somaxconn", "1024"),)),
     ("shm_size: 128mb", "shm_bytes", 128 * MIB),
-    ("devices: ['/dev/fuse', '/dev/a:/dev/b:rw']", "devices", (("/dev/fuse", "/dev/fuse"), ("/dev/a", "/dev/b"))),
+    ("devices: ['/dev/fuse', '/dev/a:/dev/b:rw']", "devices", DEVICES),
     ("extra_hosts: ['a:1.2.3.4', 'b=::1', 'c:[::2]', 'd:host-gateway']", "hosts",
      (("a", "1.2.3.4"), ("b", "::1"), ("c", "::2"), ("d", "host-gateway"))),
     ("extra_hosts: {a: [1.2.3.4, '::1']}", "hosts", (("a", "1.2.3.4"), ("a", "::1"))),
@@ -284,6 +285,8 @@ WRONG = [
     ("mem_limit: lots", "mem_limit: is 'lots'"),
     ("cpus: 1\ndeploy: {resources: {limits: {cpus: '2'}}}", "cpus: is '1', and deploy.resources.limits says otherwise"),
     ("deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}", "devices: reserves devices"),
+    ("devices: [fuse]", "devices[0]: is 'fuse'"),
+    ("devices: ['/dev/a:/dev/b:x']", "devices[0]: is '/dev/a:/dev/b:x'"),
     ("env_file: gone", "env_file: there is no file 'gone'"),
     ("env_file: [{path: x, format: y}]", "env_file[0].format: is no format"),
     ("privileged: maybe", "privileged: is 'maybe'; expected true or false"),

@@ -82,6 +82,8 @@ def test_each_kind_of_disturbance_is_a_sentence_above_its_limit_only() -> None:
     assert "15% of the processors' time (cc)" in seen.disturbances[1]
     pressed = compare(quiet, loud, pressed=True)
     assert pressed.figures == seen.figures and pressed.disturbances == seen.disturbances[:2], "the trial's own doing"
+    given = compare(quiet, loud, gives_time=True)
+    assert given.figures == seen.figures and given.disturbances == seen.disturbances[1:], "the trial's own guests"
     slight = Moment(host(10, 2000, 19), {10: process(99)}, {"memory": 90_000, "io": 900_000, "cpu": 9_000_000})
     assert compare(quiet, slight).disturbances == ()
     assert compare(quiet, Moment(host(0, 0), {}, {})).disturbances == ()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
+from testbed.platforms.rungs.landlock import find_version
 from testbed.probes.read import read_probes
 from tests.testbed.ladder.walls import (
     BEHIND_CHROOT,
@@ -20,6 +21,8 @@ from tests.testbed.ladder.walls import (
 )
 
 pytestmark = pytest.mark.root
+LOCKED = replace(CONTAINER, landlock=True)
+SCOPED = pytest.mark.skipif(find_version() < 6, reason="Landlock here keeps no signals and sockets inside (Linux 6.12)")
 
 
 @pytest.mark.parametrize(
@@ -49,16 +52,28 @@ def test_a_root_that_is_only_changed_to_keeps_the_hosts_files_until_it_is_the_ho
     assert find_leaked(attacked("rung", changed, probes, without=("root",))) >= BEHIND_CHROOT
 
 
-def test_without_mapped_users_exactly_those_probes_leak(attacked: Attack) -> None:
-    mapped = replace(RUNG, isolation=replace(CONTAINER, namespaces=(*CONTAINER.namespaces, "user")))
-    probes = choose_probes(())
-    whole, without = attacked("rung", mapped, probes), attacked("rung", mapped, probes, without=("user",))
-    of_users = {one.name for one in probes if one.wall == "user"}
-    assert {name for name, one in whole.items() if one.verdict == "permitted"} & of_users == set()
-    assert of_users <= {name for name, one in without.items() if one.verdict == "permitted"} <= OPEN
+@pytest.mark.parametrize("walls", [("landlock",), ("pid",), ("pid", "landlock"), ("network", "landlock")], ids="+".join)
+@SCOPED
+def test_landlock_keeps_what_nothing_else_keeps_and_what_others_would(walls: tuple[str, ...], attacked: Attack) -> None:
+    rung = replace(RUNG, isolation=LOCKED)
+    # What an attempt makes of its own is made in /, where nobody may write who is restricted so.
+    probes = [one for one in choose_probes(walls) if one.kind not in ("devices", "resources") and not one.own]
+    outcomes = attacked("rung", rung, probes, without=walls)
+    expected = find_expected(walls, probes, LOCKED)
+    assert find_leaked(outcomes, LOCKED) - {"users-setuid-program"} == expected - find_impossible(outcomes, walls)
+    assert expected
 
 
-def test_whole_it_leaks_nothing(attacked: Attack) -> None:
+@pytest.mark.parametrize("kind", ["user", "time"])
+def test_without_a_namespace_that_few_have_exactly_its_probes_leak(kind: str, attacked: Attack) -> None:
+    isolation = replace(CONTAINER, namespaces=(*CONTAINER.namespaces, kind))
+    rung, probes = replace(RUNG, isolation=isolation), choose_probes(())
+    expected = find_expected((kind,), probes, isolation)
+    assert find_leaked(attacked("rung", rung, probes), isolation) == set()
+    assert find_leaked(attacked("rung", rung, probes, without=(kind,)), isolation) == expected and len(expected) >= 3
+
+
+def test_whole_it_leaks_nothing_but_what_it_has_no_wall_for(attacked: Attack) -> None:
     outcomes = attacked("rung", RUNG, read_probes())
     assert find_leaked(outcomes) == set()
     assert {name for name in OPEN if outcomes[name].verdict == "blocked"} == set()

@@ -20,6 +20,7 @@ from testbed.probes.model import Outcome, Probe
 from testbed.probes.objects import read_left
 from testbed.probes.read import read_probes
 from testbed.rungs.model import Isolation, Rung
+from testbed.rungs.walls import find_walls
 
 Attack = Callable[..., dict[str, Outcome]]
 CONTAINER = Isolation(
@@ -35,8 +36,8 @@ CONTAINER = Isolation(
     read_only_sysfs=True,
 )
 RUNG = Rung("walled", "Walled", 2026, "containers", "a container of ours, as a rung", {}, CONTAINER)
-# What every container of a kernel does: those of walls that it has not, and what is nobody's to keep.
-OPEN = frozenset(one.name for one in read_probes() if not one.walls or one.wall in ("user", "time", "kernel"))
+# What it has no wall for, as every container of a kernel.
+OPEN = frozenset(one.name for one in read_probes() if not one.walls & find_walls(CONTAINER))
 # A root that is only changed to keeps these, but not the second chroot: the wall has two parts.
 BEHIND_CHROOT = frozenset(("files-host-path", "files-dot-dot", "files-open-directory"))
 # What takes its time, left out where it is not what is looked for.
@@ -85,9 +86,15 @@ def choose_probes(walls: Collection[str]) -> tuple[Probe, ...]:
     return tuple(one for one in read_probes() if one.walls & set(walls) or one.canary.partition(" ")[0] not in SLOW)
 
 
-def find_expected(walls: Collection[str], probes: Sequence[Probe]) -> set[str]:
-    """Which of the probes leak without these walls, on a kernel that can do all of it."""
-    expected = {one.name for one in probes if one.walls and one.walls <= set(walls)}
+def find_kept(isolation: Isolation, walls: Collection[str], probes: Sequence[Probe]) -> set[str]:
+    """Which of the probes these walls of an isolation keep, and no other that it has."""
+    there = find_walls(isolation)
+    return {one.name for one in probes if one.walls & there and one.walls & there <= set(walls)}
+
+
+def find_expected(walls: Collection[str], probes: Sequence[Probe], isolation: Isolation = CONTAINER) -> set[str]:
+    """Which of the probes leak from an isolation without these walls, on a kernel that can do all of it."""
+    expected = find_kept(isolation, walls, probes)
     return expected - BEHIND_CHROOT if "root" in walls else expected
 
 
@@ -101,6 +108,7 @@ def find_impossible(outcomes: dict[str, Outcome], walls: Collection[str]) -> set
     return none | ({"resources-real-time"} if has_groups else set()) | ({"interfaces-perf"} if is_asked else set())
 
 
-def find_leaked(outcomes: dict[str, Outcome]) -> set[str]:
-    """Which probes got past a wall."""
-    return {name for name, one in outcomes.items() if one.verdict == "permitted"} - OPEN
+def find_leaked(outcomes: dict[str, Outcome], isolation: Isolation = CONTAINER) -> set[str]:
+    """Which probes got past walls that this isolation has when it is whole."""
+    kept = find_kept(isolation, find_walls(isolation), read_probes())
+    return {name for name, one in outcomes.items() if one.verdict == "permitted"} & kept

@@ -33,7 +33,7 @@ from tests.testbed.machine.kvm_checks import CHECKS, DONE, IMAGE, LAST
 from tests.testbed.platforms import answers
 from vm_images.disk import ensure_disk, layer_name
 from vm_images.kernel import ensure_kernel
-from vm_images.reference import PACKAGES, machine_initrd
+from vm_images.reference import PACKAGES, machine_initrd, read_modules
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.machine, pytest.mark.network]
 
@@ -70,7 +70,7 @@ class Machine(Struct, frozen=True):
         """Have the machine, when it boots again, do all checks but these."""
         initrd = self.made.files / INITRD
         initrd.unlink()
-        initrd.write_bytes(machine_initrd(self.own, self.layers, program(done)))
+        initrd.write_bytes(machine_initrd(read_modules(self.own), self.layers, program(done)))
         initrd.chmod(0o444)
 
 

@@ -11,11 +11,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError, UsageError
-from testbed.machine.inputs import NOT_INSIDE, require_platforms
+from runtime.errors import PrerequisiteError
 from testbed.machine.reference import COPIES_ENOUGH, NAME, SERVERS_ENOUGH, _relabel, bench, describe_job
-from testbed.platforms.peers.names import PEERS
-from testbed.platforms.registry import NAMES
 from testbed.qemu.accelerator import Verdict
 from testbed.request import Options, check_options
 from testbed.results import TRIALS, RunFolder, counts_instructions
@@ -73,14 +70,6 @@ def test_a_ramp_ends_early_unless_another_cap_is_asked_for(
     density = replace(request.settings.density, cap=asked or scenarios)
     request = replace(request, settings=replace(request.settings, density=density))
     assert describe_job(request, options).cap == cap
-
-
-def test_what_needs_a_program_or_a_daemon_is_refused_and_all_else_may_run_there() -> None:
-    assert NOT_INSIDE == {*PEERS, "libvirt-lxc", "docker", "emulated-1988"} - {"process", "chroot"}
-    require_platforms([name for name in NAMES if name not in NOT_INSIDE])
-    for name in sorted(NOT_INSIDE):
-        with pytest.raises(UsageError, match=f"the reference machine has no {name}"):
-            require_platforms(("container", name))
 
 
 def test_the_machine_may_do_what_it_is_told(tmp_path: Path) -> None:

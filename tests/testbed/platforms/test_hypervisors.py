@@ -48,7 +48,7 @@ def test_nothing_is_promised_even_where_it_is_installed(
     assert name not in registry.NAMES and name in [check.name for check in check_hypervisors()]
 
 
-@pytest.mark.parametrize("rung", ["virtualbox-2007", "vmware-1999", "paravirtual-2003"])
+@pytest.mark.parametrize("rung", ["virtualbox-2007", "vmware-1999"])
 def test_a_rung_on_one_is_missing_with_that_reason(rung: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(PrerequisiteError, match="is not here: no "):

@@ -14,6 +14,7 @@ from testbed.compose.model import Mount
 from testbed.lab import Lab
 from testbed.platforms import registry
 from testbed.platforms.needs import Host
+from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.registry import require_memory
 from testbed.platforms.rungs.names import RUNGS
@@ -49,7 +50,7 @@ def test_containers_need_none() -> None:
 
 def test_every_variant_is_a_platform() -> None:
     containers = ("container", "container-pooled", "container-restored")
-    assert registry.NAMES == (*containers, *VARIANTS, "libvirt-lxc", *PEERS, "docker", *RUNGS)
+    assert registry.NAMES == (*containers, *VARIANTS, PARAVIRTUAL, "libvirt-lxc", *PEERS, "docker", *RUNGS)
     assert registry.check_names(("vm", "container")) == ("vm", "container")
     with pytest.raises(UsageError, match="platform vm is named twice"):
         registry.check_names(("vm", "container", "vm"))
@@ -81,7 +82,7 @@ def test_the_ladder_is_its_rungs_and_a_rung_of_another_name_is_that_platform(
     ladder = registry.expand(("ladder",), told.append)
     assert ladder[:3] == ("process", "chroot-1982", "jail-2000") and {"container", "lmctfy-2013"} <= set(ladder)
     assert len(set(ladder)) == len(ladder) and not set(ladder) & {one.partition(" ")[0] for one in told}
-    assert "without paravirtual-2003: Xen is not here: no xl on the PATH" in "\n".join(told)
+    assert "without paravirtual-2003: Xen has not booted this system" in "\n".join(told)
     assert any(line.startswith("without vm-micro: ") for line in told), told
     assert registry.expand(("restored", "micro-2018"), told.append) == ("vm-restored", "vm-micro")
     assert not set(RUNGS) & set(registry.expand(("all",), told.append))
@@ -91,11 +92,11 @@ def test_of_a_machine_that_has_hardware_for_it_the_host_is_not_asked(monkeypatch
     """What the machine lacks is left out by its own list, and whatever it is made of must be here all the same."""
     told: list[str] = []
     monkeypatch.setattr(registry, "look_at_host", lambda store: Host(kvm_problem="no /dev/kvm"))
-    look = partial(registry.find_missing_in, ("emulated-1988", "crun"))
+    look = partial(registry.find_missing_in, dict.fromkeys(("emulated-1988", "crun"), "not in the machine"))
     ladder = registry.expand(("ladder",), told.append, look)
     assert {"hardware-2006", "chroot-1982", "process"} <= set(ladder)
     assert not {"emulated-1988", "vm-micro"} & set(ladder)
-    assert "without emulated-1988: not in the machine of this run" in told
+    assert "without emulated-1988: not in the machine" in told
     assert "without vm-micro: qemu-system-x86_64 is not on the PATH" in "\n".join(told)
 
 
@@ -111,8 +112,8 @@ def test_a_peer_that_is_not_here_is_refused_before_anything_is_built(monkeypatch
 def test_a_platform_says_what_it_is_before_it_is_prepared(name: str, tmp_path: Path) -> None:
     made = registry.create(name, "run", tmp_path, Lab())
     assert made.name == name
-    assert made.virtual == (name in VARIANTS)
-    assert made.shared == (made.virtual and VARIANTS[name].guest_per == "application")
+    assert made.virtual == (name in registry.MACHINES)
+    assert made.shared == (made.virtual and registry.MACHINES[name].guest_per == "application")
     made.close()
     assert list(tmp_path.iterdir()) == []
 

@@ -15,6 +15,7 @@ from testbed.probes.kinds import CANARIES
 from testbed.probes.model import Probe
 from testbed.probes.reached import _JUDGES
 from testbed.probes.read import FOLDER, read_probes
+from testbed.probes.verdicts import find_intention
 from testbed.rungs.model import CLASSES, WALLS
 from testbed.rungs.read import read_history
 
@@ -79,4 +80,12 @@ def test_a_class_without_a_file_is_an_error(tmp_path: Path) -> None:
 def test_rungs_speak_of_probes_and_classes_that_are_there() -> None:
     known = {*CLASSES, *(probe.name for probe in read_probes())}
     for rung in read_history().rungs:
-        assert {*rung.forbids, *rung.permits, *rung.unsaid} <= known, rung.name
+        spoken = {word for one in (*rung.forbids, *rung.permits, *rung.leaves) for word in one.of}
+        assert spoken | set(rung.explains) <= known, rung.name
+
+
+def test_what_is_known_of_a_finding_is_of_something_that_was_meant() -> None:
+    probes = {probe.name: probe for probe in read_probes()}
+    for rung in read_history().rungs:
+        for name in rung.explains:
+            assert find_intention(probes[name], rung) in ("forbidden", "permitted"), (rung.name, name)

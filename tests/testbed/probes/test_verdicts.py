@@ -8,10 +8,16 @@ from msgspec.structs import replace
 from testbed.probes.lines import Trace
 from testbed.probes.model import Probe
 from testbed.probes.verdicts import describe, find_intention, judge, set_aside
-from testbed.rungs.model import Rung
+from testbed.rungs.model import Rung, Statement
 
 PROBE = Probe("files-host-path", "files", "Reads.", "It matters.", "root", "secret", ("read", "{secret}"))
 RUNG = Rung("jail-2000", "Jail", 2000, "containers", "words", {})
+
+
+def said(*of: str) -> tuple[Statement, ...]:
+    return (Statement(of, "source", "words"),) if of else ()
+
+
 BOASTING = Trace(PROBE.name, "ended", "", "I_did_it")
 
 
@@ -33,17 +39,23 @@ BOASTING = Trace(PROBE.name, "ended", "", "I_did_it")
 def test_the_makers_intention_and_the_hosts_sight_make_the_verdict(
     forbids: tuple[str, ...], permits: tuple[str, ...], done: str, verdict: str
 ) -> None:
-    rung = replace(RUNG, forbids=forbids, permits=permits)
+    rung = replace(RUNG, forbids=said(*forbids), permits=said(*permits))
     outcome = judge(PROBE, rung.name, rung, BOASTING, done)
     assert (outcome.verdict, outcome.rung, outcome.probe) == (verdict, "jail-2000", PROBE.name)
 
 
 def test_who_forbids_a_class_means_walls_and_who_permits_one_promises_what_is_its_own() -> None:
     own = replace(PROBE, name="files-change-own", own=True)
-    assert [find_intention(one, replace(RUNG, forbids=("files",))) for one in (PROBE, own)] == ["forbidden", "unsaid"]
-    assert [find_intention(one, replace(RUNG, permits=("files",))) for one in (PROBE, own)] == ["unsaid", "permitted"]
-    silent = replace(RUNG, forbids=("files",), unsaid=(PROBE.name,))
-    assert find_intention(PROBE, silent) == "unsaid"
+    forbidden, permitted = replace(RUNG, forbids=said("files")), replace(RUNG, permits=said("files"))
+    assert [find_intention(one, forbidden) for one in (PROBE, own)] == ["forbidden", "unsaid"]
+    assert [find_intention(one, permitted) for one in (PROBE, own)] == ["unsaid", "permitted"]
+
+
+def test_what_is_left_to_others_is_neither() -> None:
+    left = replace(RUNG, forbids=said("files"), leaves=said(PROBE.name))
+    assert find_intention(PROBE, left) == "unsaid"
+    assert find_intention(PROBE, replace(RUNG, leaves=said("files"))) == "unsaid"
+    assert find_intention(PROBE, replace(RUNG, forbids=said(PROBE.name), leaves=said("files"))) == "forbidden"
 
 
 def test_of_what_is_no_rung_nothing_was_meant() -> None:

@@ -205,3 +205,36 @@ def test_what_no_kernel_mounts_on_something_of_the_image_is_told(
     with pytest.raises(UsageError, match=re.escape(told.format(folder))):
         start(folder)
     assert not (folder / "new").exists()
+
+
+GRANTS = """name: {name}
+services:
+  web:
+    build: ./web
+    command: {script}
+    sysctls: {{net.core.somaxconn: 77, kernel.shmmax: "4096"}}
+    devices: ["/dev/net/tun:/dev/tunnel:rw"]
+    dns: 192.0.2.53
+    dns_search: [a.example]
+    deploy: &limits {{resources: {{limits: {{cpus: "0.5", memory: 128M}}}}}}
+  alone:
+    build: ./web
+    network_mode: none
+    ports: ["{port}"]
+    command: ["/bin/sh", "-c", "busybox ip -o link; exec busybox sleep 1000"]
+    deploy: *limits
+"""
+GRANTED = (
+    "busybox cat /proc/sys/net/core/somaxconn /proc/sys/kernel/shmmax /etc/resolv.conf; "
+    "busybox stat -c '%t %T' /dev/tunnel; : <>/dev/tunnel && echo opened; exec busybox sleep 1000"
+)
+
+
+def test_what_a_service_is_granted_of_the_kernel(start: Start, write_scenario: Write) -> None:
+    project = start(write_scenario(f'["/bin/sh", "-c", "{GRANTED}"]', compose=GRANTS))
+    assert project.record is not None and project.record.published == ()
+    assert project.record.member("alone").address == ""
+    until(lambda: "opened" in read(project, "web") and read(project, "alone"), told=lambda: read(project, "web"))
+    assert read(project, "web") == ["77", "4096", "nameserver 192.0.2.53", "search a.example", "a c8", "opened"]
+    (only,) = read(project, "alone")
+    assert only.startswith("1: lo:")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import urllib.request
 from pathlib import Path
 
@@ -16,15 +17,22 @@ from runtime.lease import STATE_ROOT, is_held
 from runtime.processes import alive
 from testbed import leftovers
 from testbed.projects.control import bring_down, check_platform
+from testbed.projects.execution import execute
 from testbed.projects.logs import read_logs
 from testbed.projects.record import Project, choose, find, lease_name
 from tests.owned import files_of
-from tests.testbed.projects.conftest import Start, Write
+from tests.testbed.projects.conftest import COMPOSE, Start, Write
+from tests.testbed.projects.test_execution import CALL
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).resolve().parents[3]
+# One that is healthy a moment after it has begun, and another that waits for that.
+HEALTHY_LATER = '"echo began >&2; busybox sleep 1; : >/ok; echo healthy; while :; do busybox sleep 0.1; done"'
+CHECKED = COMPOSE.replace("[side]", "{{side: {{condition: service_healthy}}}}").replace(
+    "  side:\n", "  side:\n    healthcheck: {{test: [CMD, busybox, test, -e, /ok], interval: 500ms}}\n"
+)
 
 
 def fetch(project: Project) -> str:
@@ -138,10 +146,33 @@ def test_a_service_that_has_done_its_work_is_no_failure(start: Start, write_scen
 
 @pytest.mark.vm
 def test_machines_are_brought_up_alike(start: Start, write_scenario: Write, run_name: str) -> None:
-    project = start(write_scenario(), platform="vm")
+    project = start(write_scenario(HEALTHY_LATER, compose=CHECKED), platform="vm")
     assert project.record is not None
     assert fetch(project) == "<p>here</p>\n"
-    assert any("began" in line for line in read(project, "side"))
+    assert project.record.member("side").health == "healthy"
+    said = "\n".join(read(project, "side"))
+    assert "began" in said and "healthy" in said, "the other one was started only then"
+    words = [sys.executable, "-c", CALL, run_name, "web", "no", "sh", "-c"]
+    script = "busybox cat; echo $GREETING >&2; busybox hostname; exit 5"
+    done = subprocess.run([*words, script], cwd=ROOT, input="given\n", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (5, "given\nweb\n", "hello\n")
+    lots = subprocess.run([*words, "busybox dd if=/dev/zero bs=1M count=2"], cwd=ROOT, capture_output=True, check=True)
+    assert len(lots.stdout) == 2 << 20
+    with pytest.raises(WorkloadError, match="exec in web: nowhere: No such file") as raised:
+        execute(project, "web", ("nowhere",), terminal=False)
+    assert raised.value.exit_code == 127
+    words[5] = "tty"
+    script = "test -t 0 && test -t 1 && busybox stty size && read word && echo got $word"
+    master, slave = os.openpty()
+    termios.tcsetwinsize(slave, (33, 77))
+    with subprocess.Popen([*words, script], cwd=ROOT, stdin=slave, stdout=slave, stderr=subprocess.PIPE) as process:
+        os.close(slave)
+        seen = os.read(master, 100)
+        os.write(master, b"it\r")
+        assert process.wait(30) == 0
+        seen += os.read(master, 100)
+    os.close(master)
+    assert seen.startswith(b"33 77\r\n") and seen.endswith(b"got it\r\n")
     bring_down(project)
     assert find(run_name) is None and files_of(run_name, Path("/sys/fs/cgroup"), 4) == []
 

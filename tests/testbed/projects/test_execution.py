@@ -92,7 +92,8 @@ def test_a_command_as_another_user_elsewhere(start: Start, write_scenario: Write
 
 
 def test_where_no_command_can_be_executed() -> None:
-    with pytest.raises(UsageError, match="runs in a virtual machine"):
-        check_executable(Member("web", "web", "10.77.1.10", state="running"), "vm-micro")
+    with pytest.raises(UsageError, match="runs in a stock system"):
+        check_executable(Member("web", "web", "10.77.1.10", state="running"), "vm-cloud")
+    check_executable(Member("web", "web", "10.77.1.10", state="running"), "vm-micro")
     with pytest.raises(UsageError, match="exec in web: it is exited"):
         check_executable(Member("web", "web", "10.77.1.10", state="exited"), "container")

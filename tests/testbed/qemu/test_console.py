@@ -307,3 +307,22 @@ def test_a_mark_that_comes_in_two_pieces_behind_a_flood_without_lines_is_seen(co
     console.feed(b"x" * 60000 + b"[ 9.1] Kernel pa", 2)
     console.feed(b"nic - not syncing: Attempted to kill init! exitcode=0x00000500\n", 3)
     assert console.panic.startswith("Kernel panic") and console.exit_status == 5
+
+
+def test_a_terminal_is_read_until_its_other_end_hangs_up(reader: ConsoleReader, tmp_path: Path) -> None:
+    """As a guest of Xen's has one, which a daemon of Xen's writes to."""
+    ours, theirs = os.openpty()
+    console = reader.attend(Path(os.ttyname(theirs)), tmp_path / "log")
+    os.close(theirs)
+    os.write(ours, b"testbed: first userspace\n")
+    assert console.wait_for("first_userspace", 5) and not console.ended
+    os.write(ours, b"testbed: exec\n")
+    assert console.wait_for("first_process", 5)
+    os.close(ours)
+    assert console.wait_for_end(5)
+    assert "testbed: exec" in (tmp_path / "log").read_text()
+
+
+def test_a_console_that_is_not_there_is_an_error(reader: ConsoleReader, tmp_path: Path) -> None:
+    with pytest.raises(TestbedError, match=r"open the console .*nothing: No such file"):
+        reader.attend(tmp_path / "nothing", tmp_path / "log")

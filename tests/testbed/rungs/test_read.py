@@ -9,19 +9,23 @@ import pytest
 from runtime.errors import UsageError
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.rungs.names import ALIASES, RUNGS
-from testbed.rungs.model import CLASSES, FEATURES, History, Rung
+from testbed.rungs.model import FEATURES, History, Rung
 from testbed.rungs.read import SOURCES, find_rung, read_history
 
 HISTORY = read_history()
 CELLS = "".join(f"  {feature}: {{had: h, source: s}}\n" for feature in FEATURES)
 GOOD = f"name: one\ntitle: One\nyear: 1999\nside: containers\nwords: w\nisolation: {{root: chroot}}\ncells:\n{CELLS}"
-SOURCE = "s: {title: T, authors: A, venue: V, year: 1999, url: 'https://example.org'}\n"
+SOURCE = "s: {title: T, authors: A, venue: V, year: 1999, url: 'https://example.org', checked: read, where: here}\n"
+FORBIDS = "words: w\nforbids: [{of: [files], source: s, says: t}]"
 
 
 @pytest.mark.parametrize("rung", HISTORY.rungs, ids=lambda rung: rung.name)
 def test_every_rung_says_all_of_itself(rung: Rung) -> None:
     assert set(rung.cells) == set(FEATURES) and len(rung.words) > 80
-    assert not set(rung.forbids) & set(rung.permits)
+    for statement in (*rung.forbids, *rung.permits, *rung.leaves):
+        assert statement.source in HISTORY.sources and len(statement.says) > 10
+    named = [word for one in (*rung.forbids, *rung.permits, *rung.leaves) for word in one.of if "-" in word]
+    assert len(named) == len(set(named)), "of a probe one thing is said"
     year = rung.name.rpartition("-")[2]
     assert not year.isdigit() or int(year) == rung.year
     for cell in rung.cells.values():
@@ -41,7 +45,17 @@ def test_the_ladder_has_both_sides_and_goes_down_once() -> None:
 
 def test_what_jails_paper_lists_is_what_it_forbids() -> None:
     jail = find_rung("jail-2000")
-    assert {"kernel_settings", "network", "mounts", "devices", "kernel_interfaces"} <= set(jail.forbids) <= set(CLASSES)
+    said = {word for one in jail.forbids if one.source == "jails2000" for word in one.of}
+    assert {"kernel_settings", "network", "mounts", "devices", "interfaces-module", "network-raw"} <= said
+    permitted = {word for one in jail.permits if one.source == "jails2000" for word in one.of}
+    assert permitted == {
+        "signals",
+        "files-change-own",
+        "files-delete-own",
+        "network-low-port",
+        "network-low-datagrams",
+        "users",
+    }
     isolation = jail.isolation
     assert isolation is not None and isolation.network == "address" and isolation.devices == "nodes"
     assert not {"CAP_NET_RAW", "CAP_MKNOD", "CAP_SYS_ADMIN", "CAP_NET_ADMIN"} & set(isolation.capabilities)
@@ -58,9 +72,12 @@ def test_the_names_of_platforms_are_those_of_the_data() -> None:
 
 def test_sources_are_used_and_have_addresses() -> None:
     used = {cell.source for rung in HISTORY.rungs for cell in rung.cells.values()}
+    used |= {one.source for rung in HISTORY.rungs for one in (*rung.forbids, *rung.permits, *rung.leaves)}
+    used |= {one.source for rung in HISTORY.rungs for one in rung.explains.values()} - {""}
     assert used == set(HISTORY.sources)
     for source in HISTORY.sources.values():
         assert source.url.startswith("http") and source.title and source.authors and source.venue
+        assert source.where and (source.checked in ("read", "quoted") or "not" in source.where)
 
 
 def test_an_unknown_rung_is_refused() -> None:
@@ -95,8 +112,12 @@ def test_a_right_file_is_taken(tmp_path: Path) -> None:
         ("{root: chroot}", "{root: chroot, capabilities: many}", "expected one of all, default, none"),
         ("{root: chroot}", "{root: chroot, mask: true}", "isolation.mask: is not supported"),
         ("words: w", "words: w\nplatform: vm", "platform: is there beside an isolation"),
-        ("words: w", "words: w\nforbids: [fillets]", "forbids[0]: is 'fillets'; expected a probe, or one of files"),
-        ("words: w", "words: w\nforbids: [files, files]", "a second time"),
+        ("words: w", FORBIDS.replace("files", "fillets"), "of[0]: is 'fillets'; expected a probe, or one of files"),
+        ("words: w", FORBIDS.replace("files", "files, files"), "is 'files' a second time; expected each once"),
+        ("words: w", FORBIDS.replace("source: s", "source: z"), "forbids[0].source: is 'z'"),
+        ("words: w", FORBIDS.replace(", says: t", ""), "forbids[0].says: is missing"),
+        ("words: w", "words: w\nforbids: [files]", "forbids[0]: is 'files'; expected a mapping"),
+        ("words: w", "words: w\nexplains: {a-b: {source: s}}", "explains.a-b.why: is missing"),
         ("kernel: {had: h, source: s}", "kernel: {had: h, source: z}", "cells.kernel.source: is 'z'"),
         ("  kernel: {had: h, source: s}\n", "", "cells.kernel: is missing"),
     ],
@@ -110,9 +131,10 @@ def test_a_mistake_is_named_with_its_line(tmp_path: Path, wrong: str, right: str
 def test_the_mistakes_of_all_files_are_reported_at_once(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("a: [")
     with pytest.raises(UsageError) as caught:
-        read(tmp_path, GOOD.replace("1999", "x"), SOURCE.replace("https:", "file:"))
+        read(tmp_path, GOOD.replace("1999", "x"), SOURCE.replace("https:", "file:").replace("read", "seen"))
     for part in (
         "sources.yaml:1: s.url: is 'file://example.org'",
+        "s.checked: is 'seen'; expected one of read, quoted, cited, not found",
         "one.yaml:3: year",
         "not well-formed YAML",
     ):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from runtime.spec import Resources
-from testbed.compose.model import Attachment, Service
-from testbed.services.naming import list_hosts
+from testbed.compose.model import Attachment, Network, Service
+from testbed.services.naming import leads_out, list_hosts, make_resolver
 
 ADDRESSES = {"web": "10.0.0.2", "db": "10.0.0.3", "admin": "10.0.0.4"}
 WEB = Service("web", Resources(), networks=(Attachment("front"), Attachment("back")))
@@ -46,5 +46,23 @@ def test_names_of_its_own_come_first() -> None:
     ]
 
 
-def test_without_a_network_nobody_else_is_seen() -> None:
-    assert hosts(replace(WEB, network_mode="none")) == {"web": "10.0.0.2"}
+def test_a_service_without_a_network_finds_itself_alone() -> None:
+    alone = Service("alone", Resources(), network_mode="none", links=(("db", "store"),))
+    assert dict(list_hosts(alone, (WEB, DB, alone), ADDRESSES, "")) == {"alone": "127.0.0.1", "store": "10.0.0.3"}
+    other = Service("other", Resources())
+    assert dict(list_hosts(other, (alone, other), {"other": "10.0.0.9"}, "")) == {"other": "10.0.0.9"}
+
+
+def test_who_is_asked_for_names() -> None:
+    assert make_resolver(WEB, "") == ""
+    assert make_resolver(WEB, "10.77.0.1") == "nameserver 10.77.0.1\n"
+    own = replace(WEB, dns=("192.0.2.1", "192.0.2.2"), dns_search=("a.example", "b"), dns_options=("ndots:2",))
+    text = "nameserver 192.0.2.1\nnameserver 192.0.2.2\nsearch a.example b\noptions ndots:2\n"
+    assert make_resolver(own, "10.77.0.1") == text
+
+
+def test_an_internal_network_leads_nowhere() -> None:
+    networks = (Network("front"), Network("back", internal=True))
+    assert leads_out(WEB, networks) and not leads_out(DB, networks)
+    assert leads_out(Service("other", Resources()), networks)
+    assert not leads_out(Service("other", Resources(), network_mode="none"), networks)

@@ -19,7 +19,16 @@ from runtime.plan.explain import explain
 from runtime.plan.root import identity_files, written_files
 from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Process, Resources, Spec, User
-from vm_images.plans.guest import EXECUTING, FIRST_USERSPACE, MEMORY_END, POOLED, guest_plan, memory_steps
+from vm_images.plans.guest import (
+    DISK,
+    EXECUTING,
+    FIRST_USERSPACE,
+    MEMORY_END,
+    POOLED,
+    XEN_DISK,
+    guest_plan,
+    memory_steps,
+)
 
 MODULES = ("/modules/virtio.ko", "/modules/virtio_blk.ko")
 V1 = Hierarchies(
@@ -175,3 +184,11 @@ def test_a_pooled_guest_waits_when_nothing_but_the_execve_is_left() -> None:
 def test_a_guest_needs_a_command() -> None:
     with pytest.raises(UsageError, match="no command"):
         guest_plan(spec(args=()), MODULES)
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_disk_of_another_kind_is_where_the_root_is(writable: bool) -> None:
+    plan = guest_plan(spec(), MODULES, disk=XEN_DISK, writable_disk=writable)
+    assert [step.path for step in of_type(plan, s.WaitPath)] == [XEN_DISK]
+    assert XEN_DISK in [step.source for step in of_type(plan, s.Mount)]
+    assert DISK not in explain(plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from runtime.cgroups import Hierarchies
@@ -18,6 +20,9 @@ def test_what_a_kernel_lacks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(PrerequisiteError, match=said) as caught:
             needs.check_rung(find_rung(name))
         assert caught.value.hint
+    monkeypatch.setattr(needs, "_TIME_NAMESPACE", Path("/proc/self/ns/absent"))
+    with pytest.raises(PrerequisiteError, match="no time namespaces"):
+        needs.check_rung(find_rung("sandboxed"))
     needs.check_rung(find_rung("chroot-1982"))
     needs.check_rung(find_rung("container"))
 

@@ -94,8 +94,8 @@ def test_each_rung_runs_a_workload_behind_its_walls_and_leaves_nothing(name: str
     pid = platform.first_pid(one)
     user = int(Path(f"/proc/{pid}/status").read_text().partition("Uid:\t")[2].split()[0])
     assert user == (FIRST_ID if "user" in isolation.namespaces else 0)
-    assert platform.execute(one, ("cat", "/etc/hostname"), 10) == 0
-    assert platform.execute(one, ("false",), 10) == 1
+    assert platform.execute(one, "web", ("cat", "/etc/hostname"), 10) == 0
+    assert platform.execute(one, "web", ("false",), 10) == 1
     phases = platform.started(one, 1).phases
     assert phases["request"] < phases["created"] < phases["first_process"]
     assert (bench.layer / "bin" / "new").exists() is False

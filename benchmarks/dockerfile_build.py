@@ -1,0 +1,144 @@
+"""Builds public Dockerfiles, for `benchmarks/dockerfiles.py --build`.
+
+A file can be built where each image that it is made of can be had: it is in the store, has a substitute
+(testbed/substitutes), or is a distribution's own, for which testbed/base stands in, whatever its release. What a file
+copies of its build context and is not there is made: a file for what looks like one by its name, else a folder with an
+empty file; JSON is `{}`, all else is empty. So a RUN that needs the real files, or a host that is not reached, fails,
+and counts as such. What is no RUN has to work.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from msgspec import Struct
+
+from runtime.builder.build import build, default_resolver, leading_values
+from runtime.builder.dockerfile import Dockerfile
+from runtime.builder.stages import Resolver, plan_stages
+from runtime.errors import TestbedError, UsageError, WorkloadError
+from runtime.images.base import REFERENCE
+from runtime.images.model import Image, ImageConfig
+from runtime.images.store import Store
+from testbed.substitutes.resolving import resolver
+from testbed.substitutes.table import find_substitute
+
+# Images that hold a distribution and nothing else that their users count on.
+_DISTRIBUTIONS = re.compile(r"(?:(?:docker\.io/)?library/)?(?:debian|ubuntu|buildpack-deps)(?::[\w.-]+)?(?:@.+)?")
+_ABSENT = re.compile(r"(?:COPY|ADD) (.*): no such file in the build context ")
+_RUN_FAILED = re.compile(r": RUN .*: exit status \d+", re.DOTALL)
+# Each shows what the one before hid.
+_ROUNDS = 12
+
+
+class Built(Struct, frozen=True):
+    """What came of building a file: images that cannot be had, or else the seconds that it took and how many things of
+    its context were made; or why it was not built, and whether that is a RUN that ended otherwise than it should."""
+
+    missing: tuple[str, ...] = ()
+    seconds: float = 0.0
+    made: int = 0
+    reason: str = ""
+    run_failed: bool = False
+
+
+def stand_in(reference: str) -> str:
+    """Return the name of the image that stands in for one, which is its own unless it is a distribution's."""
+    return REFERENCE if _DISTRIBUTIONS.fullmatch(reference) else reference
+
+
+def list_missing(store: Store, file: Dockerfile) -> tuple[str, ...]:
+    """Return the images that a file's last stage needs and that cannot be had here. Raises UsageError for stages and
+    arguments that make no sense."""
+    missing: list[str] = []
+
+    def look_up(reference: str, platform: str) -> Image | None:
+        name = stand_in(reference)
+        if name.partition(":")[0] != REFERENCE and find_substitute(name) is None and store.find(name) is None:
+            missing.append(reference)
+        return Image(reference, "", ImageConfig(), ())
+
+    plan_stages(file, "", leading_values(file, {}), look_up)
+    return tuple(dict.fromkeys(missing))
+
+
+def build_file(store: Store, file: Dockerfile, context: Path, limit_s: float) -> Built:
+    """Build a file whose images can be had, in a context in which what is not there is made. The limit is without the
+    time that substitutes take, which are made before."""
+    made = 0
+    plan_stages(file, "", leading_values(file, {}), resolver_of(store))
+    began_s = time.monotonic()
+    try:
+        with _limited(limit_s):
+            for _ in range(_ROUNDS):
+                try:
+                    _build(store, file, context)
+                    return Built((), time.monotonic() - began_s, made)
+                except UsageError as error:
+                    if not (absent := _ABSENT.search(error.message)):
+                        raise
+                    made += 1
+                    make_absent(context, absent[1])
+            raise UsageError(f"{file.path}: more than {_ROUNDS} things of the context are not there")
+    except TestbedError as error:
+        failed = _RUN_FAILED.search(error.message) is not None
+        return Built((), time.monotonic() - began_s, made, error.message, failed)
+
+
+def resolver_of(store: Store) -> Resolver:
+    """Return what gets the images of these builds: those of the store, substitutes and stand-ins."""
+    there, own = resolver(store, _ignore), default_resolver(store, _ignore)
+
+    def resolve(reference: str, platform: str) -> Image | None:
+        stand = stand_in(reference)
+        return there(reference, platform) if stand == reference else own(stand, platform)
+
+    return resolve
+
+
+def _build(store: Store, file: Dockerfile, context: Path) -> None:
+    name = "benchmark/dockerfile"
+    resolve = resolver_of(store)
+    build(store, context=context, dockerfile=file.path, reference=name, progress=_ignore, resolve=resolve)
+    with store.writing(_ignore):
+        store.untag(name)
+
+
+def make_absent(context: Path, pattern: str) -> None:
+    """Make what a COPY of ``pattern`` finds: a file where its name looks like a file's, else a folder with one."""
+    folder, _, last = pattern.strip("/").rpartition("/")
+    bare = re.sub(r"\[[^]]*\]|[*?]+", "", last)
+    name = bare if bare and (bare == last or not bare.startswith(".")) else f"x{bare}"
+    path = context / re.sub(r"\[[^]]*\]|[*?]+", "x", folder) / name
+    if not path.resolve().is_relative_to(context.resolve()):
+        return
+    if pattern.endswith("/") or ("." not in name and not name[0].isupper()):
+        path.mkdir(parents=True, exist_ok=True)
+        path /= "file"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}\n" if path.suffix == ".json" else "")
+
+
+@contextmanager
+def _limited(limit_s: float) -> Iterator[None]:
+    """Raise WorkloadError within when ``limit_s`` have passed, as Ctrl-C would raise."""
+
+    def end(number: int, frame: object) -> None:
+        raise WorkloadError(f"no end within {limit_s:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _ignore(line: str) -> None:
+    pass

@@ -1,0 +1,148 @@
+"""How many public Dockerfiles are read, as an independent parser reads them, and build, and why the others do not.
+
+    .venv/bin/python benchmarks/dockerfiles.py DIRECTORY [--fetch] [--build [--limit S]] [--only WORD] [--json]
+
+`benchmarks/dockerfiles.csv` lists the files: repository, path and commit. With --fetch git brings each repository at
+its commit into DIRECTORY first. They were taken from an index of public repositories before any was read: those that it
+listed first with a `Dockerfile` (99), a `docker/Dockerfile` (58) and a `backend/Dockerfile` (25), and 23 of well-known
+projects by their names, of at most 4,600 characters each. Each is read by ours and by the package `dockerfile`
+(benchmarks/independent_parser.py), and its stages are planned. With --build, as root, those whose images can be had are
+built, one after the other, in a copy (benchmarks/dockerfile_build.py says what stands in for what).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from msgspec import Struct, to_builtins  # noqa: E402
+
+from benchmarks.command import perform  # noqa: E402
+from benchmarks.dockerfile_build import Built, build_file, list_missing  # noqa: E402
+from benchmarks.independent_parser import as_theirs, read_by_theirs  # noqa: E402
+from benchmarks.public_files import Listed, fetch, read_list  # noqa: E402
+from runtime.builder.dockerfile import Dockerfile, read  # noqa: E402
+from runtime.errors import UsageError  # noqa: E402
+from runtime.images.store import open_store  # noqa: E402
+
+LIST = Path(__file__).with_suffix(".csv")
+_LONGEST_REASON = 300
+
+
+class Read(Struct, frozen=True):
+    """What came of one: its instructions, or the reason for which it is refused; how the other parser reads it
+    otherwise, "" where it does not; the images that cannot be had; and of its build, if that was asked for."""
+
+    file: str
+    instructions: int = 0
+    reason: str = ""
+    differs: str = ""
+    missing: tuple[str, ...] = ()
+    built: Built | None = None
+
+
+def compare(file: Dockerfile, text: str) -> str:
+    """Return in which line, and how, the other parser reads a file otherwise; "" where it reads the same."""
+    ours = [as_theirs(one) for one in file.instructions]
+    try:
+        theirs = read_by_theirs(text)
+    except ValueError as error:
+        return f"refused there: {error}"
+    for one, other in zip(ours, theirs, strict=False):
+        if one != other:
+            return f"line {one['line']}: {one} there {other}"
+    return "" if len(ours) == len(theirs) else f"{len(ours)} instructions, there {len(theirs)}"
+
+
+def context_of(copy: Path, one: Listed) -> Path:
+    """Return a file's build context: its own folder, or the repository for one in a folder that is called docker."""
+    folder = Path(copy, one.repository, one.path).parent
+    return folder.parent if folder.name == "docker" else folder
+
+
+def read_one(copy: Path, one: Listed, *, building: bool, limit_s: float) -> Read:
+    """Read a file, and build it if that is asked for and can be."""
+    path, name = Path(copy, one.repository, one.path), f"{one.repository}/{one.path}"
+    try:
+        file = read(path, path.parent)
+        missing = list_missing(open_store(), file)
+    except UsageError as error:
+        return Read(name, reason=re.sub(r"^.*?:(?=\d+: )", "line ", error.message))
+    differs = compare(file, path.read_bytes().decode(errors="surrogateescape"))
+    built = build_file(open_store(), file, context_of(copy, one), limit_s) if building and not missing else None
+    return Read(name, len(file.instructions), "", differs, missing, built)
+
+
+def read_all(listed: Sequence[Listed], directory: Path, *, building: bool, limit_s: float) -> Iterator[Read]:
+    """Read those files of a list that are in a directory, in a copy."""
+    with tempfile.TemporaryDirectory(prefix="dockerfiles-", dir="/var/tmp") as scratch:
+        copy = Path(scratch, "corpus")
+        shutil.copytree(directory, copy, symlinks=True, ignore=shutil.ignore_patterns(".git"))
+        for one in listed:
+            if Path(copy, one.repository, one.path).is_file():
+                yield read_one(copy, one, building=building, limit_s=limit_s)
+
+
+def describe(one: Read) -> str:
+    """Return a file's line."""
+    if one.reason:
+        return f"refused    {one.file}  {one.reason}"
+    if one.differs:
+        return f"differs    {one.file}  {one.differs}"
+    if one.built is None:
+        return f"read       {one.file}  {', '.join(one.missing)}"
+    if one.built.reason:
+        what = "RUN failed" if one.built.run_failed else "not built"
+        return f"{what:<10} {one.file}  {' '.join(one.built.reason.split())[:_LONGEST_REASON]}"
+    return f"built      {one.file}  {one.built.seconds:.1f} s, {one.built.made} things made"
+
+
+def summarise(results: Sequence[Read], listed: int) -> list[str]:
+    """Return how many files were read, alike, and built, and which images the others lack, by how often they occur."""
+    there = [one for one in results if not one.reason]
+    alike = [one for one in there if not one.differs]
+    lines = [f"{len(there)} of {len(results)} read, {len(alike)} as the other parser reads them ({listed} listed)"]
+    possible = [one for one in there if not one.missing]
+    lines.append(f"{len(possible)} of them stand on images that can be had")
+    if tried := [one.built for one in possible if one.built]:
+        built = sum(not one.reason for one in tried)
+        failed = sum(one.run_failed for one in tried)
+        lines.append(f"{built} built; in {failed} a RUN failed; {len(tried) - built - failed} ended otherwise")
+    names = Counter(name.partition(":")[0].partition("@")[0] for one in there for name in one.missing)
+    return [*lines, "images that cannot be had:", *(f"{count:5}  {name}" for name, count in names.most_common(15))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--fetch", action="store_true")
+    parser.add_argument("--build", action="store_true")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds that a build may take")
+    parser.add_argument("--only", default="", help="files with this in their repository or path")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    listed = [one for one in read_list(LIST) if options.only in f"{one.repository}/{one.path}"]
+    if options.fetch:
+        fetch(listed, options.directory)
+    results = []
+    for one in read_all(listed, options.directory, building=options.build, limit_s=options.limit):
+        results.append(one)
+        print(describe(one), file=sys.stderr if options.json else sys.stdout, flush=True)
+    if options.json:
+        print(json.dumps(to_builtins(results), indent=1))
+        return
+    print("", *summarise(results, len(listed)), sep="\n")
+
+
+if __name__ == "__main__":
+    perform(main)

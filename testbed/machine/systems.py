@@ -1,0 +1,48 @@
+"""What the reference machine is booted as for which platforms: a host with KVM, or domain 0 of Xen without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from runtime.errors import UsageError
+from testbed.platforms.paravirtual import PARAVIRTUAL
+from testbed.qemu.variants import VARIANTS
+from vm_images.reference import System
+
+# What needs a program or a daemon that the machine's image has not, and a translator that would be translated itself.
+NOT_INSIDE = frozenset(
+    (
+        *("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker"),
+        "emulated-1988",
+    )
+)
+_APART = f"--platforms container,{PARAVIRTUAL} in a run of their own; compare sets it beside another"
+
+
+def choose_system(platforms: Iterable[str]) -> System:
+    """Return what the machine is booted as for a run of these platforms."""
+    return "xen" if PARAVIRTUAL in platforms else "kvm"
+
+
+def list_absent(asked: Sequence[str]) -> Mapping[str, str]:
+    """Return the platforms that the machine lacks of those that a group stands for, with the reason, by what was asked
+    for by name: Xen, or else KVM."""
+    absent = dict.fromkeys(NOT_INSIDE, "not in the machine of this run")
+    if choose_system(asked) == "xen":
+        return {**absent, **dict.fromkeys(VARIANTS, "there is no KVM in a machine that Xen has booted")}
+    return {**absent, PARAVIRTUAL: f"it needs the machine booted under Xen, which has no KVM: {_APART}"}
+
+
+def require_platforms(names: Sequence[str]) -> None:
+    """Raise UsageError for platforms that the machine does not have, or does not have in one boot."""
+    if others := [name for name in names if name in NOT_INSIDE]:
+        raise UsageError(
+            f"the reference machine has no {', '.join(others)}",
+            "containers of our own, machines, rungs of the ladder and bare processes run there",
+        )
+    machines = [name for name in names if name in VARIANTS]
+    if machines and choose_system(names) == "xen":
+        raise UsageError(
+            f"{PARAVIRTUAL} needs the reference machine booted under Xen, and {', '.join(machines)} one with KVM",
+            f"they are two machines, so two runs: {_APART}",
+        )

@@ -1,0 +1,76 @@
+"""A further program in a guest, as a plan: what the guest's own launcher performs beside the workload when the host
+asks for it, to execute a command or to ask a service for its health.
+
+The host asks through a port of a virtio-serial device (virtio 1.2, "Console Device"), which no network leads to. The
+port's server is forked by PID 1 where nothing confines it: outside of the workload's limit of tasks and of its root
+or, where the guest has several services, outside of their containers, whose first processes it holds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runtime.cgroups import Hierarchies
+from runtime.config.process import ConsoleSize
+from runtime.config.process import Process as Configured
+from runtime.plan.cgroup import join_in_two
+from runtime.plan.constants import (
+    CLONE_NEWCGROUP,
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    CLONE_NEWUTS,
+)
+from runtime.plan.execution import further_steps
+from runtime.plan.steps import Chroot, JoinProcess, Plan, Step, Unshare
+from runtime.spec import Process, Spec, configuration, configured_process
+from runtime.supervisor import CGROUP
+from vm_images.plans import pod
+from vm_images.plans.container_host import CONTROLLERS
+from vm_images.plans.guest import TASKS, WORKLOAD
+
+_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
+_HOST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
+# Rows and columns of a terminal.
+Size = tuple[int, int]
+
+
+def _configured(process: Process, size: Size | None) -> Configured:
+    configured = configured_process(process)
+    return configured if size is None else replace(configured, terminal=True, console_size=ConsoleSize(*size))
+
+
+def command_plan(spec: Spec, process: Process, size: Size | None = None) -> Plan:
+    """Return the plan of ``process`` beside the workload ``spec``, in whose root the server has its working directory.
+
+    With a ``size`` it gets a terminal. Raises UsageError for an empty command.
+    """
+    joining: tuple[Step, ...] = ()
+    first: tuple[Step, ...] = (Chroot("."),)
+    if spec.resources.pids is not None:
+        joining, joined = join_in_two(TASKS, WORKLOAD)
+        first = (*joined, Unshare(CLONE_NEWCGROUP), *first)
+    return Plan(further_steps(_configured(process, size), configuration(spec), first=first), joining)
+
+
+def pod_command_plan(spec: Spec, process: Process, service: str, number: int, size: Size | None = None) -> Plan:
+    """Return the plan of ``process`` in a service of a guest that runs several, of which it is the one with this
+    ``number``, from 0. ``size`` and errors as ``command_plan``."""
+    return _in_container(pod.inside(spec), process, pod.HIERARCHIES, service, number, size)
+
+
+def container_command_plan(spec: Spec, process: Process, service: str, number: int, size: Size | None = None) -> Plan:
+    """Return the plan of ``process`` in a container of a guest that is a host of them; as ``pod_command_plan``."""
+    return _in_container(spec, process, _HOST, CGROUP.format(service), number, size)
+
+
+def _in_container(
+    spec: Spec, process: Process, hierarchies: Hierarchies, cgroup: str, number: int, size: Size | None
+) -> Plan:
+    joining, joined = join_in_two(hierarchies, cgroup)
+    flags = _NAMESPACES | (CLONE_NEWNET if spec.link is not None else 0)
+    child = further_steps(_configured(process, size), configuration(spec), first=joined)
+    return Plan(child, (*joining, JoinProcess(pod.FIRST_PROCESS + number, flags)))
