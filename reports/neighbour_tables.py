@@ -13,7 +13,7 @@ from reports.neighbours import (
 )
 from reports.quantities import INTERVALS, LOAD, MEBIBYTE, Quantity, format_number
 from testbed.analysis import Platform, Run, list_compared
-from testbed.interference import MEASURE, THROUGHPUT, Interference, describe_shared, estimate_alone
+from testbed.interference import MEASURE, THROUGHPUT, Interference, count_broken_alone, describe_shared, estimate_alone
 
 _TAKEN = {"neighbour_cpu": Quantity("", "s"), "neighbour_memory": Quantity("", "MiB", MEBIBYTE)}
 
@@ -42,7 +42,7 @@ def _platform_table(run: Run, platform: Platform, effects: Sequence[Interference
         *(Cell(LOAD[name].show(alone[name].value), LOAD[name].qualify(alone[name])) if name in alone else Cell("–")
           for name in names),
         *([Cell("–")] if pooled else []),
-        Cell("–"),
+        Cell("{} of {}".format(*count_broken_alone(run, platform.name))),
         Cell("–"),
         Cell("–"),
     )  # fmt: skip

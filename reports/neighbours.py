@@ -97,6 +97,12 @@ def describe_boundary(run: Run, platform: str) -> str:
     return f" (both share {shared})" if shared else ""
 
 
+def describe_boundaries(run: Run, platforms: Iterable[Platform]) -> str:
+    """Return a sentence on what the application and its neighbour share on each platform; empty where nobody knows."""
+    parts = [f"on {one.label} {shared}" for one in platforms if (shared := describe_shared(run, one.name))]
+    return f"Both share {'; '.join(parts)}." if parts else ""
+
+
 def describe(run: Run, platforms: Sequence[Platform]) -> str:
     """Return which neighbour was the worst on each platform, a sentence; empty where none was measured."""
     measured = list_measured(run, platforms)

@@ -72,6 +72,12 @@ def describe_shared(run: Run, platform: str) -> str:
     return SHARED.get(told.pop(), "") if len(told) == 1 else ""
 
 
+def count_broken_alone(run: Run, platform: str) -> tuple[int, int]:
+    """Return in how many trials the application broke its service level alone, and of how many."""
+    trials = _group(run, platform).get(ALONE, ())
+    return sum(trial.value("slo_broken") == 1 for trial in trials), len(trials)
+
+
 def _group(run: Run, platform: str) -> dict[str, list[Trial]]:
     groups: dict[str, list[Trial]] = {}
     for trial in select_trials(run, MEASURE, platform):

@@ -158,6 +158,7 @@ def test_a_table_a_platform_has_a_row_a_neighbour(tmp_path: Path) -> None:
     container, vm, published = make_tables(write_run(tmp_path))
     assert [row[0].text for row in container.rows] == ["alone", *sorted(SLOWER, key=lambda case: "sfm".index(case[0]))]
     assert len(vm.rows) == 4 and len({len(row) for row in container.rows} | {len(container.head)}) == 1
+    assert container.rows[0][-3].text == "0 of 6", "alone, too, a level may be broken"
     assert len(published.rows) == 6 and {row[4].text for row in published.rows} == {"reported"}
 
 
@@ -166,6 +167,8 @@ def test_the_report_says_what_both_share(tmp_path: Path) -> None:
     container, vm, _ = make_tables(run)
     assert "Both share the host's kernel. " in container.caption
     assert "Both share a guest's kernel, as containers in one virtual machine. " in vm.caption
+    (picture,) = draw_neighbours(run)
+    assert "Both share on container the host's kernel; on vm (TCG) a guest's kernel, as" in picture.caption
     answer = compose(run)
     assert "container (both share the host's kernel) with limits spin" in answer.headline
     assert any("the worst neighbour (both share a guest's kernel, as" in sentence for sentence in answer.details)
@@ -176,6 +179,7 @@ def test_a_run_that_does_not_tell_what_is_shared_is_said_nothing_of(tmp_path: Pa
     for shared in ({}, {"container": "nothing", "vm": "<b>"}):
         run = write_run(tmp_path / str(len(shared)), blocks=1, shared=shared)
         assert not any("share" in table.caption for table in make_tables(run)[:2])
+        assert "share" not in draw_neighbours(run)[0].caption
 
 
 def test_whom_the_guest_killed_is_told_and_what_is_metered_together(tmp_path: Path) -> None:
