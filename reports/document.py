@@ -29,7 +29,7 @@ from testbed.analysis import (
     list_compared,
     read_run,
 )
-from testbed.interference import estimate_alone, estimate_interference
+from testbed.interference import describe_shared, estimate_alone, estimate_interference
 from testbed.pairs import list_noise_floors
 from testbed.ramps import (
     estimate_memory_of_copies,
@@ -126,6 +126,7 @@ def _platform_json(run: Run, platform: Platform) -> dict[str, Any]:
         ],
         "work": to_builtins(estimate_work(run, platform.name)),
         "neighbours": {
+            "shared": describe_shared(run, platform.name),
             "alone": _estimates_json(estimate_alone(run, platform.name)),
             "beside": [
                 {"name": one.case.name, **to_builtins(one)} for one in estimate_interference(run, platform.name)

@@ -13,9 +13,15 @@ from reports.neighbours import (
 )
 from reports.quantities import INTERVALS, LOAD, MEBIBYTE, Quantity, format_number
 from testbed.analysis import Platform, Run, list_compared
-from testbed.interference import MEASURE, THROUGHPUT, Interference, estimate_alone
+from testbed.interference import MEASURE, THROUGHPUT, Interference, count_broken_alone, describe_shared, estimate_alone
 
 _TAKEN = {"neighbour_cpu": Quantity("", "s"), "neighbour_memory": Quantity("", "MiB", MEBIBYTE)}
+
+_ENDED = {
+    "neighbour_refused": "refused",
+    "neighbour_killed": "killed",
+    "guest_killed": "in the guest killed for want of memory",
+}
 
 
 def make_tables(run: Run) -> list[Table]:
@@ -36,7 +42,7 @@ def _platform_table(run: Run, platform: Platform, effects: Sequence[Interference
         *(Cell(LOAD[name].show(alone[name].value), LOAD[name].qualify(alone[name])) if name in alone else Cell("–")
           for name in names),
         *([Cell("–")] if pooled else []),
-        Cell("–"),
+        Cell("{} of {}".format(*count_broken_alone(run, platform.name))),
         Cell("–"),
         Cell("–"),
     )  # fmt: skip
@@ -48,9 +54,10 @@ def _platform_table(run: Run, platform: Platform, effects: Sequence[Interference
         "survived",
         "what the neighbour did",
     )
+    shared = describe_shared(run, platform.name)
     return Table(
         f"{platform.label}: the application beside each neighbour, relative to the same application alone in the same"
-        f" block. {INTERVALS}",
+        f" block.{f' Both share {shared}.' if shared else ''} {INTERVALS}",
         head,
         (first, *(_row(one, names, pooled) for one in effects)),
     )
@@ -81,12 +88,9 @@ def _describe_done(effect: Interference) -> tuple[str, str]:
     """Return what a neighbour took, and what became of it."""
     done = effect.done
     took = [quantity.show(done[name].value) for name, quantity in _TAKEN.items() if name in done]
-    ended = [
-        f"{_count(done[name].value)} {word}"
-        for name, word in (("neighbour_refused", "refused"), ("neighbour_killed", "killed"))
-        if name in done and done[name].value
-    ]
-    return ", ".join(took) or "–", ", ".join(ended)
+    ended = [f"{_count(done[name].value)} {word}" for name, word in _ENDED.items() if name in done and done[name].value]
+    together = "metered with the application" if "guest_killed" in done else "–"
+    return ", ".join(took) or together, ", ".join(ended)
 
 
 def _count(value: float) -> str:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from reports.quantities import SATURATED, Quantity
 from testbed.analysis import Platform, Run
-from testbed.interference import THROUGHPUT, Interference, estimate_interference
+from testbed.interference import THROUGHPUT, Interference, describe_shared, estimate_interference
 from testbed.published import Mark, read_published
 from testbed.statistics import Estimate
 
@@ -91,6 +91,18 @@ def describe_platform(effects: Sequence[Interference], tail: str) -> str:
     return " and ".join(parts)
 
 
+def describe_boundary(run: Run, platform: str) -> str:
+    """Return what the application and its neighbour share on a platform, in brackets; empty where nobody knows."""
+    shared = describe_shared(run, platform)
+    return f" (both share {shared})" if shared else ""
+
+
+def describe_boundaries(run: Run, platforms: Iterable[Platform]) -> str:
+    """Return a sentence on what the application and its neighbour share on each platform; empty where nobody knows."""
+    parts = [f"on {one.label} {shared}" for one in platforms if (shared := describe_shared(run, one.name))]
+    return f"Both share {'; '.join(parts)}." if parts else ""
+
+
 def describe(run: Run, platforms: Sequence[Platform]) -> str:
     """Return which neighbour was the worst on each platform, a sentence; empty where none was measured."""
     measured = list_measured(run, platforms)
@@ -99,7 +111,9 @@ def describe(run: Run, platforms: Sequence[Platform]) -> str:
     tail = choose_tail(one for effects in measured.values() for one in effects)
     labels = {one.name: one.label for one in platforms}
     parts = [
-        f"{labels[name]} {described}" for name, of in measured.items() if (described := describe_platform(of, tail))
+        f"{labels[name]}{describe_boundary(run, name)} {described}"
+        for name, of in measured.items()
+        if (described := describe_platform(of, tail))
     ]
     return f"The worst neighbour, relative to the application alone: {'; '.join(parts)}."
 

@@ -246,7 +246,8 @@ def _figures(run: Run, platform: Platform, measures: Sequence[str]) -> str:
         parts.append(f"saturated at {min(too_high):g} requests/s")
     if effects := neighbours.list_measured(run, (platform,)).get(platform.name):
         worst = neighbours.describe_platform(effects, neighbours.choose_tail(effects))
-        parts.append(f"the worst neighbour {worst}, relative to alone")
+        shared = neighbours.describe_boundary(run, platform.name)
+        parts.append(f"the worst neighbour{shared} {worst}, relative to alone")
     for quantity, figures in work.list_leading(run, {platform.name: platform}) if "work" in measures else ():
         parts.append(f"{quantity.title} {quantity.show(figures[platform.name].estimate.value)}")
     parts += consolidation.describe_alone(run, platform) if "consolidation" in measures else []

@@ -1,4 +1,5 @@
-"""This program starts the containers of a host, passes on what they print, and ends when the first of them ends.
+"""This program starts the containers of a host, passes on what they print, and ends when the first of them ends that is
+no tenant: those end alone.
 
     python3 -m runtime.supervisor DESCRIPTION
 
@@ -8,6 +9,7 @@ It is PID 1 of a guest, and its standard output is the console, where the host o
     testbed: NAME: exec           it has executed its command
     NAME: TEXT                    what it wrote
     testbed: NAME: ended: 3       its exit status, which is the supervisor's own, too
+    testbed: NAME: left: 3        the same of a tenant; the others go on
     testbed: NAME: failed: TEXT   it could not be started
 
 The imports are few on purpose, because under emulation each takes a noticeable part of the start.
@@ -19,8 +21,10 @@ import fcntl
 import os
 import select
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import ExitStack
+
+from msgspec import Struct
 
 from runtime import container
 from runtime.container import Container
@@ -32,7 +36,7 @@ from runtime.spec import Spec
 
 # Of a container, by its name.
 CGROUP = "testbed/{}"
-CREATED, EXECUTING, ENDED, FAILED = "created", "exec", "ended: ", "failed: "
+CREATED, EXECUTING, ENDED, LEFT, FAILED = "created", "exec", "ended: ", "left: ", "failed: "
 _CHUNK_BYTES = 1 << 16
 # A longer line is passed on in parts, each of which begins with the container's name.
 _LINE_BYTES = 4096
@@ -109,37 +113,50 @@ def _serve(plan: bytes, first_process: int, containers: Iterable[Container]) -> 
         os.posix_spawn(STATIC_BINARY, (STATIC_BINARY.name, "/proc/self/fd/3"), {}, file_actions=actions)
 
 
-def supervise(specs: Mapping[str, Spec], bridge_index: int = 0, server: str = "", first_process: int = 0) -> int:
-    """Start the containers in order, run them until one ends, and return its exit status (128 + n for signal n).
+class _Running(Struct):
+    """A container that runs, what it prints, and a descriptor that becomes readable when its first process ends; closed
+    when we exit."""
+
+    container: Container
+    output: Output
+    end: int
+
+
+def supervise(
+    specs: Mapping[str, Spec],
+    bridge_index: int = 0,
+    tenants: Collection[str] = (),
+    server: str = "",
+    first_process: int = 0,
+) -> int:
+    """Start the containers in order, run them until one ends that is no tenant, and return its exit status (128 + n for
+    signal n).
 
     The others are then ended, too. If one cannot be started, this is reported and the result is 1. ``server`` is a
     plan in hexadecimal digits that is performed beside them, once they run; see ``_serve``.
     """
-    running: dict[str, Container] = {}
-    outputs: list[Output] = []
+    running: dict[str, _Running] = {}
     try:
         for port, (name, spec) in enumerate(specs.items(), start=1):
             attachment = Attachment(bridge_index, port) if spec.link else None
             try:
-                running[name], output = _start(name, spec, attachment)
+                started, output = _start(name, spec, attachment)
             except TestbedError as error:
                 _say(name, FAILED + str(error).replace("\n", " "))
                 return 1
-            outputs.append(output)
+            running[name] = _Running(started, output, os.pidfd_open(started.process.pid))
         if server:
-            _serve(bytes.fromhex(server), first_process, running.values())
-        return _watch(running, outputs)
+            _serve(bytes.fromhex(server), first_process, (one.container for one in running.values()))
+        return _watch(running, tenants)
     finally:
-        for started in running.values():
-            started.delete()
+        for one in running.values():
+            one.container.delete()
 
 
-def _watch(running: Mapping[str, Container], outputs: list[Output]) -> int:
+def _watch(running: dict[str, _Running], tenants: Collection[str]) -> int:
     poll = select.poll()
-    open_pipes = {output.pipe: output for output in outputs}
-    # They become readable when their processes end, and are closed when we exit.
-    ends = [os.pidfd_open(started.process.pid) for started in running.values()]
-    for descriptor in (*open_pipes, *ends):
+    open_pipes = {one.output.pipe: one.output for one in running.values()}
+    for descriptor in (*open_pipes, *(one.end for one in running.values())):
         poll.register(descriptor, select.POLLIN)
     while True:
         for descriptor, _ in poll.poll():
@@ -147,13 +164,19 @@ def _watch(running: Mapping[str, Container], outputs: list[Output]) -> int:
             if output is not None and not output.take():
                 poll.unregister(descriptor)
                 del open_pipes[descriptor]
-        for name, started in running.items():
-            status = started.wait(0)
-            if status is not None:
+        for name, one in tuple(running.items()):
+            status = one.container.wait(0)
+            if status is None:
+                continue
+            if name not in tenants:
                 for output in open_pipes.values():
                     output.rest()
                 _say(name, f"{ENDED}{status}")
                 return status
+            poll.unregister(one.end)
+            del running[name]
+            one.container.delete()
+            _say(name, f"{LEFT}{status}")
 
 
 def main(arguments: list[str]) -> int:

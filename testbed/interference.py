@@ -14,7 +14,7 @@ from msgspec import Struct
 from runtime.errors import UsageError
 from testbed.analysis import Run, select_trials
 from testbed.histograms import percentile_or_none
-from testbed.neighbours.cases import ALONE, Case, list_cases
+from testbed.neighbours.cases import ALONE, SHARED, Case, list_cases
 from testbed.results import Trial
 from testbed.scenario.neighbours import KINDS
 from testbed.statistics import Estimate, estimate_median_of_series
@@ -26,8 +26,8 @@ MEASURE = "neighbours"
 THROUGHPUT = "achieved_rate"
 # What is set against the application alone; a latency is there where so many requests can tell it.
 COMPARED = ("latency_p50", "latency_p90", "latency_p99", "latency_p99_9", THROUGHPUT)
-# What a neighbour took and did, as trials have it.
-DONE = ("neighbour_cpu", "neighbour_memory", "neighbour_work", "neighbour_refused", "neighbour_killed")
+# What a neighbour took and did, as trials have it, and whom the kernel of a guest that both are in has killed.
+DONE = ("neighbour_cpu", "neighbour_memory", "neighbour_work", "neighbour_refused", "neighbour_killed", "guest_killed")
 _RAREST = 99.9
 
 
@@ -64,6 +64,18 @@ def estimate_interference(run: Run, platform: str) -> tuple[Interference, ...]:
 def estimate_alone(run: Run, platform: str) -> dict[str, Estimate]:
     """Return the medians of the application's own figures alone, in base units."""
     return _medians(_group(run, platform).get(ALONE, ()), COMPARED)
+
+
+def describe_shared(run: Run, platform: str) -> str:
+    """Return what the application and its neighbours share on a platform, in words; empty where trials do not tell."""
+    told = {str(trial.parameters.get("shared")) for trial in select_trials(run, MEASURE, platform)}
+    return SHARED.get(told.pop(), "") if len(told) == 1 else ""
+
+
+def count_broken_alone(run: Run, platform: str) -> tuple[int, int]:
+    """Return in how many trials the application broke its service level alone, and of how many."""
+    trials = _group(run, platform).get(ALONE, ())
+    return sum(trial.value("slo_broken") == 1 for trial in trials), len(trials)
 
 
 def _group(run: Run, platform: str) -> dict[str, list[Trial]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from reports.figures.marks import Look, Picture, assign_looks, join, marker, segment
 from reports.figures.matrix import Cell, Column, Matrix, Row, draw_matrix
 from reports.figures.scales import Scale, choose_scale
-from reports.neighbours import RATIOS, choose_tail, describe_effect, list_measured, show_ratio
+from reports.neighbours import RATIOS, choose_tail, describe_boundaries, describe_effect, list_measured, show_ratio
 from testbed.analysis import Run, list_compared
 from testbed.interference import MEASURE, THROUGHPUT, Interference
 from testbed.statistics import Estimate
@@ -43,8 +43,8 @@ def draw_neighbours(run: Run) -> list[Picture]:
     drawn = draw_matrix(Matrix(columns, rows, cells, _STRIP_PX, class_="work"))
     caption = (
         "Dot: median over blocks of the ratio to the application alone; line: its 95 % interval, or the range of fewer"
-        " than six blocks. The line through all rows is 1: nothing changed."
-    )
+        f" than six blocks. The line through all rows is 1: nothing changed. {describe_boundaries(run, platforms)}"
+    ).strip()
     alt = f"The application beside neighbours, relative to alone. {'; '.join(described)}."
     return [Picture(drawn, "Beside a neighbour that turns bad", alt, caption, wide=True)]
 

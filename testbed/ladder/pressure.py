@@ -23,7 +23,7 @@ from testbed.lab import Lab
 from testbed.ladder.model import Pressure
 from testbed.neighbours.cases import MIB, TENANT, compute_ceiling
 from testbed.neighbours.ceiling import hold_below, require_headroom
-from testbed.neighbours.neighbour import Neighbour, State, make_instance
+from testbed.neighbours.neighbour import Neighbour, State, make_instance, make_spec
 from testbed.platforms.protocol import Instance, Platform
 from testbed.probes.image import PROGRAM
 from testbed.probes.lines import read_printed
@@ -178,9 +178,8 @@ class _Pressed:
                 yield lambda: {"took": float(found[1])} if (found := _TOOK.search(read_printed(log))) else {}
                 return
             link = self._lab.link(ATTACKER_APPLICATION, 0)
-            instance = make_instance(
-                "pressed-attacker", attack, self._neighbour, TENANT, self._ceiling, link, log, self._window_s
-            )
+            spec = make_spec(attack, self._neighbour, TENANT, self._ceiling, link, self._window_s)
+            instance = make_instance("pressed-attacker", spec, log)
             patience_s = _START_S * self._platform.patience
             neighbour = undo.enter_context(Neighbour(self._platform, instance, patience_s))
             neighbour.go()

@@ -21,7 +21,7 @@ from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
 from testbed.measures.restarts import Restarts
-from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling
+from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling, Tenants
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
@@ -60,11 +60,18 @@ def ready_timeout_s(ready: Ready, platform: Platform) -> float:
 
 
 def make_instances(
-    context: Surroundings, number: int, label: str, *, shared: bool = False, one_address: bool = False
+    context: Surroundings,
+    number: int,
+    label: str,
+    *,
+    shared: bool = False,
+    one_address: bool = False,
+    tenants: Tenants | None = None,
 ) -> tuple[Instance, ...]:
     """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
 
-    One instance for each service or, ``shared``, one for all of them; ``one_address``: they have one interface.
+    One instance for each service or, ``shared``, one for all of them, and for ``tenants``; ``one_address``: they have
+    one interface.
     """
     names = [service.name for service in context.scenario.services]
     links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
@@ -73,7 +80,8 @@ def make_instances(
         groups = {f"{label}-{context.scenario.name}": wanted}
     else:
         groups = {f"{label}-{service}": {service: spec} for service, spec in wanted.items()}
-    return tuple(Instance(name, number, group, context.folder.log_path(name)) for name, group in groups.items())
+    logs = {name: context.folder.log_path(name) for name in groups}
+    return tuple(Instance(name, number, group, logs[name], tenants) for name, group in groups.items())
 
 
 def make_questions(
@@ -148,8 +156,9 @@ class Application:
     with the last lines of every console, when the application is not ready in time or one of its processes ends, but
     for those that ``may_complete``, as those that others wait for to complete: they may end with status 0. One that
     ``asks_health`` asks each service for that by the command of its file, where a platform can run one, until it is
-    left (``checks``); otherwise a service is healthy when its ports are open. ``addresses`` are by service;
-    one without a network has none. ``filled`` is what those of its instances took, by name, that were made beforehand.
+    left (``checks``); otherwise a service is healthy when its ports are open. ``tenants`` are in its machine, on a
+    platform that is Hosting. ``addresses`` are by service; one without a network has none. ``filled`` is what those of
+    its instances took, by name, that were made beforehand.
     """
 
     def __init__(
@@ -161,6 +170,7 @@ class Application:
         may_complete: Collection[str] = (),
         *,
         asks_health: bool = False,
+        tenants: Tenants | None = None,
     ) -> None:
         self._context = context
         self._platform = platform
@@ -176,7 +186,7 @@ class Application:
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
         shared, one_address = platform.shared, platform.one_address
-        self.instances = make_instances(context, number, label, shared=shared, one_address=one_address)
+        self.instances = make_instances(context, number, label, shared=shared, one_address=one_address, tenants=tenants)
         specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
         self.addresses = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
 

@@ -1,6 +1,9 @@
 """Neighbours: what becomes of the application, under the load of its service level, while an instance beside it on the
 same platform turns bad; and of the same application alone.
 
+On a platform that takes in containers of others the neighbour is one of those, in the application's own machine; that
+has the same room for it when the application is alone.
+
 Every case has an application of its own, started anew: what one neighbour has done to it is not carried into the next.
 The application alone is a case like the others, in the same block, and what the others are set against.
 """
@@ -9,32 +12,42 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.spec import Spec
 from testbed.aliases import find_original
 from testbed.levels import LEVELS
 from testbed.load.requests import is_expected
 from testbed.measures.application import Application, find_targets, ready_timeout_s
 from testbed.measures.context import RunContext
 from testbed.measures.level import SLOW_FRACTION, bound_fraction
-from testbed.measures.ramp import RESERVE_BYTES, application_bytes
+from testbed.measures.ramp import RESERVE_BYTES, application_bytes, count_ports
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.steps import make_window
 from testbed.measures.utilisation import Offer, Window, describe_outcome, make_metrics, offer
-from testbed.neighbours.cases import Case, Ceiling, choose_resources, compute_ceiling, find_case
+from testbed.neighbours.cases import (
+    MACHINE_ROOM,
+    Case,
+    Ceiling,
+    choose_resources,
+    compute_ceiling,
+    find_case,
+    find_shared,
+)
 from testbed.neighbours.ceiling import hold_below, require_headroom
 from testbed.neighbours.image import REFERENCE
-from testbed.neighbours.neighbour import Neighbour, State, make_instance
-from testbed.platforms.protocol import Instance, Platform
+from testbed.neighbours.neighbour import TENANT_NAME, Control, Neighbour, State, Tenant, make_instance, make_spec
+from testbed.platforms.protocol import Hosting, Instance, Platform, Tenants
 from testbed.qemu.variants import VARIANTS
 from testbed.results import Metric, Outcome, Trial
 from testbed.sample import compute_shares, read_host
+from testbed.sampler.plan import Target
 from testbed.sampler.records import COLUMNS, Usage, summarise_usage, tabulate
 from testbed.services.exchange import NoAnswer, fetch
 from testbed.temperature import find_temperature
@@ -42,15 +55,18 @@ from testbed.temperature import find_temperature
 # How long an application may take to answer once more when its neighbour has gone, before it counts as lost.
 RECOVERY_S = 10.0
 _RETRY_S = 0.1
+# What nobody can tell of an application whose neighbour is metered with it.
+_PER_REQUEST = ("cpu_per_request", "memory_per_request")
 
 
 class Beside(Struct, frozen=True):
-    """What a neighbour did in the window of a load: what it used, what it says of itself (None when it does not), and
-    whether it was still there at the end."""
+    """What a neighbour did in the window of a load: what it used (None when it is metered with the application), what
+    it says of itself (None when it does not), whether it was still there at the end, and whether it could be ended."""
 
-    used: Usage
+    used: Usage | None
     state: State | None
     alive: bool
+    ended: bool = True
 
 
 def require_neighbours(platforms: tuple[str, ...]) -> None:
@@ -93,24 +109,34 @@ def _trial(context: RunContext, platform: Platform, planned: PlannedTrial, case:
     label = f"t{number:03}"
     wanted = context.settings.neighbours
     asked = Offer(wanted.rate_per_s, wanted.window_s, context.arrival_seed(planned.block, 0))
+    ports = count_ports(context.scenario, platform)
+    ceiling = compute_ceiling(application_bytes(context.scenario), ports, platform.virtual)
+    spec = _make_spec(context, platform, case, ceiling, asked) if case.kind else None
     with ExitStack() as undo:
-        application = Application(context, platform, 0, label)
-        ceiling = compute_ceiling(application_bytes(context.scenario), len(application.instances), platform.virtual)
+        application = Application(context, platform, 0, label, tenants=_choose_tenants(platform, spec))
         require_headroom(ceiling, read_host().available_bytes, RESERVE_BYTES)
         undo.enter_context(hold_below(_find_run(platform, application.instances[0]), ceiling))
         undo.enter_context(application)
-        if case.kind:
+        if spec is not None:
             # Named as no service's instance can be.
-            beside_label = f"{label}.neighbour"
-            window, beside = _offer_beside(context, platform, application, case, ceiling, asked, beside_label)
+            window, beside = _offer_beside(context, platform, application, spec, asked, f"{label}.neighbour")
         else:
             window, beside = offer(context, platform, application, asked), None
         lost = find_loss(context, application, platform.patience * RECOVERY_S)
+        killed = platform.killed(application.instances[0]) if isinstance(platform, Hosting) else None
+    if lost and beside is not None and not beside.ended:
+        lost += "; its neighbour could not be ended"
     outcome, reason = judge(case, window, context.settings.slo.error_fraction, lost)
     ending = f", lost: {lost}" if lost else ""
     context.progress(
         f"  {case.name}: {describe_outcome(window.load)}{ending}{f' ({outcome}: {reason})' if reason else ''}"
     )
+    parameters: dict[str, float | str] = {
+        LEVELS[planned.measure]: case.name,
+        "rate_per_s": asked.rate_per_s,
+        "shared": find_shared(platform.virtual, hosted=killed is not None),
+        **({"lost": lost} if lost else {}),
+    }
     return Trial(
         number,
         planned.block,
@@ -118,10 +144,11 @@ def _trial(context: RunContext, platform: Platform, planned: PlannedTrial, case:
         planned.measure,
         outcome,
         reason,
-        {LEVELS[planned.measure]: case.name, "rate_per_s": asked.rate_per_s, **({"lost": lost} if lost else {})},
+        parameters,
         (
             *make_window_metrics(asked.rate_per_s, window, beside),
             *make_victim_metrics(window, context.settings.slo.p99_ms, survived=not lost),
+            *(() if killed is None else (Metric("guest_killed", sum(killed.values()), "1"),)),
         ),
         context.folder.write_samples(label, COLUMNS, tabulate(window.rows)),
         histogram=context.folder.write_histogram(label, window.load.latencies, window.load.elapsed_s),
@@ -134,35 +161,58 @@ def _find_run(platform: Platform, instance: Instance) -> Cgroup:
     return Cgroup(own.name.rpartition("/")[0], own.hierarchies)
 
 
-def _offer_beside(
-    context: RunContext,
-    platform: Platform,
-    application: Application,
-    case: Case,
-    ceiling: Ceiling,
-    asked: Offer,
-    label: str,
-) -> tuple[Window, Beside]:
-    """Offer the load while a neighbour is bad, from its warm-up on."""
-    instance = make_instance(
-        label,
+def _make_spec(context: RunContext, platform: Platform, case: Case, ceiling: Ceiling, asked: Offer) -> Spec:
+    """Return the neighbour of a case: a container, or a machine."""
+    machine = platform.virtual and not isinstance(platform, Hosting)
+    return make_spec(
         case.kind,
         context.images[REFERENCE],
-        choose_resources(case, platform.virtual, os.cpu_count() or 1),
+        choose_resources(case, machine, os.cpu_count() or 1),
         ceiling,
         context.addresses.link(1, 0),
-        context.folder.log_path(label),
         context.settings.load.warmup_s + asked.duration_s,
     )
+
+
+def _choose_tenants(platform: Platform, spec: Spec | None) -> Tenants | None:
+    """Return who is in the application's machine besides, and the room for them; None where nobody can be."""
+    if not isinstance(platform, Hosting):
+        return None
+    return Tenants(MACHINE_ROOM, {} if spec is None else {TENANT_NAME: spec})
+
+
+@contextmanager
+def _start_neighbour(
+    context: RunContext, platform: Platform, application: Application, spec: Spec, label: str
+) -> Iterator[tuple[Control, Mapping[str, Target]]]:
+    """Within, a neighbour is there, calm, with what is to be sampled of it: nothing of one in the application's own
+    machine, which has started it."""
+    timeout_s = ready_timeout_s(context.settings.ready, platform)
+    if isinstance(platform, Hosting):
+        tenant = Tenant(platform, application.instances[0])
+        tenant.wait(timeout_s)
+        yield tenant, {}
+        return
+    instance = make_instance(label, spec, context.folder.log_path(label))
     cgroup = platform.cgroup(instance)
-    with ExitStack() as undo:
-        neighbour = undo.enter_context(Neighbour(platform, instance, ready_timeout_s(context.settings.ready, platform)))
+    with Neighbour(platform, instance, timeout_s) as neighbour, ExitStack() as undo:
         context.watch.running((cgroup,))
         undo.callback(context.watch.stopping, (cgroup,))
+        targets = find_targets((instance,), {label: cgroup})
+        yield neighbour, {name: replace(of, each=False) for name, of in targets.items()}
+
+
+def _offer_beside(
+    context: RunContext, platform: Platform, application: Application, spec: Spec, asked: Offer, label: str
+) -> tuple[Window, Beside]:
+    """Offer the load while a neighbour is bad, from its warm-up on; then end it."""
+    with _start_neighbour(context, platform, application, spec, label) as (neighbour, targets):
         neighbour.go()
-        targets = {name: replace(of, each=False) for name, of in find_targets((instance,), {label: cgroup}).items()}
         window = offer(context, platform, application, asked, targets)
-        beside = Beside(summarise_usage(window.rows, label), neighbour.read_state(), neighbour.alive)
+        used = summarise_usage(window.rows, label) if targets else None
+        beside = Beside(used, neighbour.read_state(), neighbour.alive)
+        if isinstance(neighbour, Tenant):
+            beside = replace(beside, ended=neighbour.end(platform.patience * RECOVERY_S))
     return window, beside
 
 
@@ -220,24 +270,23 @@ def make_victim_metrics(window: Window, limit_ms: float, *, survived: bool) -> t
 
 def make_window_metrics(rate_per_s: float, window: Window, beside: Beside | None) -> tuple[Metric, ...]:
     """Return the figures of the load, as ``utilisation`` has them, and what the neighbour took and did meanwhile; what
-    it does not say of itself is absent.
+    it does not say of itself is absent, and so is what nobody can tell of two that are metered together.
 
     ``host_neighbour`` is its part of the host's processor time, which is none of the others' then.
     """
     metrics = make_metrics(rate_per_s, window)
     if beside is None:
         return metrics
+    said = [Metric("neighbour_alive", float(beside.alive), "1")]
+    if beside.state is not None:
+        said += [Metric(f"neighbour_{name}", getattr(beside.state, name), "1") for name in State.__struct_fields__]
+    if beside.used is None:
+        return (*(one for one in metrics if one.metric not in _PER_REQUEST), *said)
     part = compute_shares(window.before, window.after, beside.used.cpu_s, 0.0).application
-    said = (
-        ()
-        if beside.state is None
-        else tuple(Metric(f"neighbour_{name}", getattr(beside.state, name), "1") for name in State.__struct_fields__)
-    )
     return (
         *(replace(one, value=max(one.value - part, 0.0)) if one.metric == "host_others" else one for one in metrics),
         Metric("host_neighbour", part, "1"),
         Metric("neighbour_cpu", beside.used.cpu_s, "s"),
         Metric("neighbour_memory", beside.used.cgroup_bytes, "bytes"),
-        Metric("neighbour_alive", float(beside.alive), "1"),
         *said,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -15,6 +16,8 @@ MIB = 1 << 20
 TENANT = Resources(memory_bytes=256 * MIB, cpus=1.0, pids=128)
 # A machine has a size in any case; without limits it may be this large, and have all of the host's processors.
 LARGE_MACHINE_BYTES = 512 * MIB
+# What the application's machine has besides for a neighbour within it: as much memory, and all processors.
+MACHINE_ROOM = Resources(memory_bytes=LARGE_MACHINE_BYTES)
 # What a neighbour without limits finds to take, besides what the application may have.
 ROOM_BYTES = 1024 * MIB
 # Room for what QEMU takes besides its guest's RAM: its heap and page tables, and under TCG its translations.
@@ -24,6 +27,17 @@ MOST_TASKS = 1024
 # The neighbour's own ceilings, which hold wherever it runs: a fork bomb that nothing else stops goes beyond the run's.
 OWN_TASKS = 4 * MOST_TASKS
 OWN_DISK_BYTES = 256 * MIB
+
+
+# What the application and its neighbour share, as trials record it, and in words.
+HOST_KERNEL, GUEST_KERNEL, HYPERVISOR = "host kernel", "guest kernel", "hypervisor"
+SHARED: Mapping[str, str] = MappingProxyType(
+    {
+        HOST_KERNEL: "the host's kernel",
+        GUEST_KERNEL: "a guest's kernel, as containers in one virtual machine",
+        HYPERVISOR: "the hardware and its hypervisor, as a virtual machine each",
+    }
+)
 
 
 class Case(Struct, frozen=True):
@@ -58,11 +72,17 @@ def find_case(name: str, kinds: Sequence[str]) -> Case:
     raise ValueError(f"{name!r} is no case of {', '.join(kinds)}")
 
 
-def choose_resources(case: Case, virtual: bool, processors: int) -> Resources:
-    """Return the limits of a neighbour on a host with so many processors; for a machine they are its size."""
+def find_shared(virtual: bool, hosted: bool) -> str:
+    """Return what the application and its neighbour share: nothing but the hypervisor as machines of their own, but for
+    one that is ``hosted`` in the application's."""
+    return GUEST_KERNEL if hosted else HYPERVISOR if virtual else HOST_KERNEL
+
+
+def choose_resources(case: Case, machine: bool, processors: int) -> Resources:
+    """Return the limits of a neighbour on a host with so many processors; for a ``machine`` they are its size."""
     if case.limited:
         return TENANT
-    return Resources(memory_bytes=LARGE_MACHINE_BYTES, cpus=float(processors)) if virtual else Resources()
+    return Resources(memory_bytes=LARGE_MACHINE_BYTES, cpus=float(processors)) if machine else Resources()
 
 
 def compute_ceiling(application_bytes: int, instances: int, virtual: bool) -> Ceiling:

@@ -2,7 +2,8 @@
 
 The guest is the ``vm`` platform's, with another inside: ``vm_images.plans.container_host`` brings it up, and
 ``runtime.supervisor`` starts each service as the container platform does, from the same Spec: namespaces, an overlay
-of the image's layers, limits by cgroup v2, seccomp, an address of its own on the lab's bridge.
+of the image's layers, limits by cgroup v2, seccomp, an address of its own on the lab's bridge. Containers of others,
+tenants, may be beside them: they share the guest's kernel, and its RAM is the ceiling for all.
 """
 
 from __future__ import annotations
@@ -71,14 +72,20 @@ class _LayerDisk(Disks):
         self._built.append(disk)
 
 
-def sum_machine_resources(specs: Mapping[str, Spec]) -> Resources:
-    """Return what the machine needs so that each container can have all that its limits allow. Raises UsageError when
-    one has no limit of memory."""
-    services = sum_resources({name: spec.resources for name, spec in specs.items()})
+def sum_machine_resources(specs: Mapping[str, Spec], room: Resources | None = None) -> Resources:
+    """Return what the machine needs so that each container can have all that its limits allow, and tenants their
+    ``room``. Raises UsageError when one has no limit of memory."""
+    rooms = {} if room is None else {"tenants": room}
+    services = sum_resources({name: spec.resources for name, spec in specs.items()} | rooms)
     assert services.memory_bytes is not None  # all have a limit
     total = HOST_MEMORY_BYTES + services.memory_bytes + services.memory_bytes // _RAM_PER_PAGE_TABLE
     whole_mib = -(-total // (1 << 20)) << 20
     return replace(services, memory_bytes=whole_mib)
+
+
+def _list_containers(instance: Instance) -> dict[str, Spec]:
+    """Return all containers of the machine by name, the application's first."""
+    return {**instance.specs, **(instance.tenants.specs if instance.tenants else {})}
 
 
 def _derive_mac(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
@@ -126,21 +133,30 @@ class ContainersInVmPlatform(VmPlatform):
         return (self.disk,)
 
     def _resources(self, instance: Instance) -> Resources:
-        return sum_machine_resources(instance.specs)
+        return sum_machine_resources(instance.specs, instance.tenants.room if instance.tenants else None)
 
     def _mac(self, instance: Instance) -> str | None:
         return _derive_mac(instance.specs, _CARD)
 
     def _macs(self, instance: Instance) -> tuple[str, ...]:
         own = [_derive_mac(instance.specs, _CARD), _derive_mac(instance.specs, _BRIDGE)]
-        return tuple(filter(None, [*own, *(spec.link.mac for spec in instance.specs.values() if spec.link)]))
+        inside = [spec.link.mac for spec in _list_containers(instance).values() if spec.link]
+        return tuple(filter(None, [*own, *inside]))
+
+    def tenant_status(self, instance: Instance, tenant: str) -> int | None:
+        """Return the exit status of a tenant (128 + n when signal n ended it); None while it is there."""
+        return self._running[instance.name].console.left.get(tenant)
+
+    def killed(self, instance: Instance) -> Mapping[str, int]:
+        """Return how many processes the guest's kernel has killed for want of memory, by their names."""
+        return dict(self._running[instance.name].console.killed)
 
     def _initrd(self, instance: Instance) -> bytes:
         inside = self._inside
         try:
             specs = {
                 name: replace(spec, layers=tuple(inside.places[layer] for layer in spec.layers))
-                for name, spec in instance.specs.items()
+                for name, spec in _list_containers(instance).items()
             }
         except KeyError as error:
             raise UsageError(f"start virtual machine {instance.name}: its image was not prepared") from error
@@ -150,7 +166,12 @@ class ContainersInVmPlatform(VmPlatform):
             cwd=PACKAGES,
             hostname="host",
             mac=_derive_mac(specs, _BRIDGE),
-            description=to_json(specs, bridge_index=BRIDGE_INDEX, **self._server()),
+            description=to_json(
+                specs,
+                bridge_index=BRIDGE_INDEX,
+                tenants=tuple(instance.tenants.specs if instance.tenants else ()),
+                **self._server(),
+            ),
             commands=self.executes,
         )
         return host_initrd(self._ready().guest, host)

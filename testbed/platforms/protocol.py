@@ -10,21 +10,33 @@ from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
 from runtime.images.model import Image
-from runtime.spec import Spec
+from runtime.spec import Resources, Spec
 from testbed.scenario.model import Scenario
+
+
+class Tenants(Struct, frozen=True):
+    """Who is in a machine besides the application: containers of others, by a name that no service has.
+
+    The machine has ``room`` for them besides what the application may take, whether any is there or not.
+    """
+
+    room: Resources
+    specs: Mapping[str, Spec] = field(default_factory=dict)
 
 
 class Instance(Struct, frozen=True):
     """What is started and stopped as one: a service of one copy of the application or, on a shared platform, all.
 
     ``name`` is unique in the run; ``specs`` is what it runs, by service, in the order of dependence. ``log`` takes
-    what its services write, of a lot the beginning and the end (runtime.output).
+    what its services write, of a lot the beginning and the end (runtime.output). ``tenants`` are beside them, where the
+    platform can have any (``Hosting``); it goes on when one of those ends.
     """
 
     name: str
     application: int
     specs: Mapping[str, Spec]
     log: Path
+    tenants: Tenants | None = None
 
     @property
     def service(self) -> str:
@@ -147,6 +159,17 @@ class Executing(Protocol):
     def execute(self, instance: Instance, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         """Run a command beside a service's workload, whose output goes nowhere, and return its exit status; None when
         it took longer, and was killed. Raises TestbedError when there is no such command, or nobody answers."""
+
+
+@runtime_checkable
+class Hosting(Protocol):
+    """What a platform has besides whose machines take in containers of others, beside the application's."""
+
+    def tenant_status(self, instance: Instance, tenant: str) -> int | None:
+        """Return the exit status of a tenant (128 + n when signal n ended it); None while it is there."""
+
+    def killed(self, instance: Instance) -> Mapping[str, int]:
+        """Return how many processes the machine's kernel has killed for want of memory, by their names."""
 
 
 class Overhead(Struct, frozen=True):

@@ -36,6 +36,11 @@ _MARKS = {
 # writes comes after its name.
 _SERVICE = re.compile(r"testbed: ([^:\s]+): (created|exec|ended: \d+|failed: .*)$")
 _SERVICE_PHASES = {"created": "container_created", "exec": "first_process"}
+# A tenant of the guest has ended, and the others go on.
+_LEFT = re.compile(r"testbed: ([^:\s]+): left: (\d{1,3})$")
+# What the guest's kernel says at the beginning of a line (Linux, mm/oom_kill.c). No container can: its lines begin with
+# its name.
+_KILLED = re.compile(r"\[ *\d+\.\d+\] (?:Memory cgroup out|Out) of memory: Killed process \d+ \((.{1,15}?)\) ")
 _STEP_FAILED = re.compile(r"testbed: (?:step -?\d|/plan).*")
 _INIT_ENDED = re.compile(r"Attempted to kill init! exitcode=0x([0-9a-f]{8})")
 _MEMORY = re.compile(r"[A-Za-z0-9_()]{1,64}: +\d{1,18}(?: kB)?")
@@ -46,11 +51,11 @@ _TAIL_LINES = 40
 _LINE_BYTES = 4096
 _PHASES_LIMIT = 1024
 _MEMORY_LINES_LIMIT = 256
+_NAMES_LIMIT = 64
 # After this much of a console its lines are only looked at one by one where one of them may say something.
 _STAMPED_BYTES, _STAMPED_LINES = 1 << 20, 20_000
-_TELLING = re.compile(
-    "|".join(map(re.escape, (*_MARKS.values(), "testbed: ", KERNEL_PANIC, "Attempted to kill init!", EXITED))).encode()
-)
+_ENDS = ("testbed: ", KERNEL_PANIC, "Attempted to kill init!", EXITED, ": Killed process ")
+_TELLING = re.compile("|".join(map(re.escape, (*_MARKS.values(), *_ENDS))).encode())
 
 
 def parse_phase(line: str) -> str | None:
@@ -79,7 +84,9 @@ class Console:
     """One guest's console: its ``phases`` as they are reached, and its last lines.
 
     Log lines are ``[seconds of CLOCK_MONOTONIC] text``; those of a console that is flooded have no time. The reader's
-    thread feeds it, any thread may wait. ``send`` is how to write to the guest, once it is connected.
+    thread feeds it, any thread may wait. ``send`` is how to write to the guest, once it is connected. ``left`` has the
+    exit statuses of tenants that have ended, ``killed`` how many processes of a name the guest's kernel has killed for
+    want of memory.
     """
 
     def __init__(self, log: BoundedLog) -> None:
@@ -101,6 +108,8 @@ class Console:
         self.log_failure = ""
         self.emulator_status: int | None = None
         self.exit_status: int | None = None
+        self.left: dict[str, int] = {}
+        self.killed: dict[str, int] = {}
 
     def feed(self, data: bytes, now_ns: int) -> None:
         """Take what arrived at ``now_ns``; empty data is the end of the console."""
@@ -167,6 +176,12 @@ class Console:
             self.failure = shortened(f"{match[1]}: {match[2]}")
         if (status := parse_exit_status(line)) is not None:
             self.exit_status = status
+        if (left := _LEFT.match(line)) is not None and len(self.left) < _NAMES_LIMIT:
+            self.left.setdefault(left[1], int(left[2]))
+        if (killed := _KILLED.match(line)) is not None:
+            name = shortened(killed[1])
+            if name in self.killed or len(self.killed) < _NAMES_LIMIT:
+                self.killed[name] = self.killed.get(name, 0) + 1
 
     def stamp(self, phase: str) -> None:
         """Note that a phase that the host sees by itself is reached now; the first time counts."""
@@ -213,7 +228,7 @@ class Console:
         """Return why it ended, as far as is known: the workload's status, the kernel's panic, QEMU's own end; or
         nothing."""
         if self.exit_status is not None:
-            return f"exit status {self.exit_status}"
+            return f"exit status {self.exit_status}{self._describe_killed()}"
         if self.panic:
             return f"its kernel panicked: {self.panic}"
         if (status := self.emulator_status) is not None and os.WIFSIGNALED(status):
@@ -221,6 +236,11 @@ class Console:
         return (
             "" if self.emulator_status is None else f"QEMU ended with status {os.waitstatus_to_exitcode(status or 0)}"
         )
+
+    def _describe_killed(self) -> str:
+        with self._changed:
+            names = ", ".join(f"{name} {count} times" if count > 1 else name for name, count in self.killed.items())
+        return f"; its kernel had killed for want of memory: {names}" if names else ""
 
     @property
     def ended(self) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+from msgspec.structs import replace
 
 import reports
 from reports.document import as_json
@@ -31,7 +34,11 @@ SLOWER: dict[str, Factors] = {
 }
 
 
-def write_run(base: Path, blocks: int = BLOCKS) -> Run:
+# What a run records of what both share; one of before that nothing.
+SHARED = {"container": "host kernel", "vm": "guest kernel"}
+
+
+def write_run(base: Path, blocks: int = BLOCKS, shared: Mapping[str, str] = MappingProxyType({})) -> Run:
     """A run with blocks of an application alone and beside three neighbours; it is as slow as its block is."""
     folder = RunFolder.create(
         base,
@@ -52,7 +59,9 @@ def write_run(base: Path, blocks: int = BLOCKS) -> Run:
         for platform in PLATFORMS:
             for case, factors in (("alone", ALONE), *SLOWER.items()):
                 number += 1
-                folder.append(trial(folder, number, block, platform, case, factors[platform]))
+                one = trial(folder, number, block, platform, case, factors[platform])
+                more = {"shared": shared[platform]} if shared else {}
+                folder.append(replace(one, parameters={**one.parameters, **more}))
     folder.finish("finished")
     return read_run(folder)
 
@@ -149,7 +158,40 @@ def test_a_table_a_platform_has_a_row_a_neighbour(tmp_path: Path) -> None:
     container, vm, published = make_tables(write_run(tmp_path))
     assert [row[0].text for row in container.rows] == ["alone", *sorted(SLOWER, key=lambda case: "sfm".index(case[0]))]
     assert len(vm.rows) == 4 and len({len(row) for row in container.rows} | {len(container.head)}) == 1
+    assert container.rows[0][-3].text == "0 of 6", "alone, too, a level may be broken"
     assert len(published.rows) == 6 and {row[4].text for row in published.rows} == {"reported"}
+
+
+def test_the_report_says_what_both_share(tmp_path: Path) -> None:
+    run = write_run(tmp_path, shared=SHARED)
+    container, vm, _ = make_tables(run)
+    assert "Both share the host's kernel. " in container.caption
+    assert "Both share a guest's kernel, as containers in one virtual machine. " in vm.caption
+    (picture,) = draw_neighbours(run)
+    assert "Both share on container the host's kernel; on vm (TCG) a guest's kernel, as" in picture.caption
+    answer = compose(run)
+    assert "container (both share the host's kernel) with limits spin" in answer.headline
+    assert any("the worst neighbour (both share a guest's kernel, as" in sentence for sentence in answer.details)
+    assert as_json(run.folder.path)["platforms"]["vm"]["neighbours"]["shared"].startswith("a guest's kernel")
+
+
+def test_a_run_that_does_not_tell_what_is_shared_is_said_nothing_of(tmp_path: Path) -> None:
+    for shared in ({}, {"container": "nothing", "vm": "<b>"}):
+        run = write_run(tmp_path / str(len(shared)), blocks=1, shared=shared)
+        assert not any("share" in table.caption for table in make_tables(run)[:2])
+        assert "share" not in draw_neighbours(run)[0].caption
+
+
+def test_whom_the_guest_killed_is_told_and_what_is_metered_together(tmp_path: Path) -> None:
+    run = write_run(tmp_path, blocks=1)
+    of_guest = (Metric("guest_killed", 3.0, "1"), Metric("neighbour_killed", 2.0, "1"))
+    parameters: dict[str, float | str] = {"case": "disk, limits off"}
+    run.folder.append(Trial(900, 1, "vm", "neighbours", "ok", parameters=parameters, metrics=of_guest))
+    row = next(row for row in make_tables(read_run(run.folder))[1].rows if row[0].text == "disk, limits off")
+    assert (row[-1].text, row[-1].below) == (
+        "metered with the application",
+        "2 killed, 3 in the guest killed for want of memory",
+    )
 
 
 def test_the_document_is_json(tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
-"""What the supervisor passes on; what it does besides is tested in a guest (test_vm_containers.py)."""
+"""What the supervisor passes on, and who may end; what it does besides is tested in a guest (test_vm_containers.py)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
+from runtime.cgroups import Cgroup
+from runtime.description import to_json
+from runtime.spec import Process, Spec
 from runtime.supervisor import Output
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -56,3 +64,44 @@ def test_a_line_without_an_end_is_passed_on_in_parts() -> None:
     lines = b"".join(written).splitlines()
     assert max(map(len, lines)) < 5000 and all(line.startswith(b"web: ") for line in lines)
     assert sum(len(line) - len(b"web: ") for line in lines) == 300 * 50_000
+
+
+def supervise(
+    folder: Path, layer: Path, run: str, scripts: Mapping[str, str], tenants: tuple[str, ...]
+) -> subprocess.CompletedProcess[str]:
+    """Supervise containers of these scripts for real; their names begin with ``run``. Nothing of them is left."""
+    specs = {
+        f"{run}-{name}": Spec(Process(("sh", "-c", script)), (str(layer),), "box") for name, script in scripts.items()
+    }
+    description = folder / "description"
+    description.write_text(to_json(specs, tenants=[f"{run}-{name}" for name in tenants]))
+    command = [sys.executable, "-m", "runtime.supervisor", str(description)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    assert not any(Cgroup(f"testbed/{name}").exists() for name in specs)
+    done.stdout = done.stdout.replace(f"{run}-", "")
+    return done
+
+
+@pytest.mark.root
+def test_a_tenant_ends_alone_and_another_ends_all(busybox_layer: Path, run_name: str, tmp_path: Path) -> None:
+    scripts = {"one": "echo bye; (sleep 99 &) ; exit 3", "last": "sleep 99", "web": "sleep 1; exit 5"}
+    done = supervise(tmp_path, busybox_layer, run_name, scripts, ("one", "last"))
+    said = done.stdout.splitlines()
+    assert done.returncode == 5 and said[-1] == "testbed: web: ended: 5"
+    assert said.index("testbed: one: left: 3") < len(said) - 1 and "one: bye" in said
+    assert not any("ended" in line for line in said[:-1]), "a tenant's end is none of the guest's"
+
+
+@pytest.mark.root
+def test_who_is_no_tenant_ends_them(busybox_layer: Path, run_name: str, tmp_path: Path) -> None:
+    done = supervise(
+        tmp_path, busybox_layer, run_name, {"web": "sleep 99", "redis": "exit 4", "one": "sleep 99"}, ("one",)
+    )
+    assert done.returncode == 4 and done.stdout.splitlines()[-1] == "testbed: redis: ended: 4"
+
+
+@pytest.mark.root
+def test_a_tenant_that_cannot_start_ends_the_start(busybox_layer: Path, run_name: str, tmp_path: Path) -> None:
+    (busybox_layer / "bin" / "sh").unlink()
+    done = supervise(tmp_path, busybox_layer, run_name, {"one": "true"}, ("one",))
+    assert done.returncode == 1 and "testbed: one: failed: step" in done.stdout

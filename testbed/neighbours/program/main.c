@@ -1,6 +1,7 @@
 // testbed-neighbour KIND PORT SECONDS BYTES TASKS ADDRESS
 //
-// Answers at PORT over HTTP: GET / that it is there, GET /go turns it bad, GET /state says what it has done. SECONDS after its start it ends.
+// Answers at PORT over HTTP: GET / that it is there, GET /go turns it bad, GET /state says what it has done, GET /end ends it, as its time
+// does, SECONDS after its start.
 // It stays calm itself: workers misbehave, and one that the kernel kills is replaced, as whoever runs a service would do.
 #include <errno.h>
 #include <netinet/in.h>
@@ -145,6 +146,7 @@ static void serve(struct neighbour *neighbour, int listener) {
   else if (strncmp(request, "GET /state ", 11) == 0)
     (void)snprintf(body, sizeof body, "work=%llu refused=%llu killed=%llu\n", (unsigned long long)neighbour->state->work,
       (unsigned long long)neighbour->state->refused, (unsigned long long)neighbour->state->killed);
+  else if (strncmp(request, "GET /end ", 9) == 0) neighbour->limits.end_ns = now_ns();
   else if (strncmp(request, "GET / ", 6) != 0) {
     answer(client, "404 Not Found", "");
     (void)close(client);

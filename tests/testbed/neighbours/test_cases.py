@@ -12,12 +12,14 @@ from testbed.neighbours.cases import (
     MIB,
     OWN_DISK_BYTES,
     ROOM_BYTES,
+    SHARED,
     TENANT,
     Case,
     Ceiling,
     choose_resources,
     compute_ceiling,
     find_case,
+    find_shared,
     list_cases,
 )
 from testbed.neighbours.neighbour import make_command
@@ -38,6 +40,13 @@ def test_without_limits_a_container_has_none_and_a_machine_is_large() -> None:
     assert choose_resources(on, True, 8) == choose_resources(on, False, 8) == TENANT
     assert choose_resources(off, False, 8) == Resources()
     assert choose_resources(off, True, 8) == Resources(memory_bytes=LARGE_MACHINE_BYTES, cpus=8.0)
+
+
+def test_what_is_shared_is_a_kernel_but_between_machines() -> None:
+    assert find_shared(virtual=False, hosted=False) == "host kernel"
+    assert find_shared(virtual=True, hosted=False) == "hypervisor"
+    assert find_shared(virtual=True, hosted=True) == "guest kernel"
+    assert {find_shared(virtual, hosted) for virtual in (True, False) for hosted in (True, False)} == set(SHARED)
 
 
 def test_the_ceiling_has_room_for_the_application_and_its_neighbour() -> None:

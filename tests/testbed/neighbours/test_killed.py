@@ -28,7 +28,7 @@ from runtime.spec import Resources
 from testbed.lab import Lab
 from testbed.neighbours.cases import Ceiling
 from testbed.neighbours.ceiling import hold_below
-from testbed.neighbours.neighbour import Neighbour, make_instance
+from testbed.neighbours.neighbour import Neighbour, make_instance, make_spec
 from testbed.platforms.container import ContainerPlatform
 
 run, folder = sys.argv[1], Path(sys.argv[2])
@@ -37,7 +37,8 @@ image = Image("testbed/neighbour", "sha256:0", entry, (Layer("sha256:1", folder 
 ceiling = Ceiling(256 << 20, 60)
 with lease(run), Lab() as lab, hold_below(Cgroup(f"testbed/{run}"), ceiling):
     platform = ContainerPlatform(run, lab)
-    one = make_instance("bomb", "fork", image, Resources(), ceiling, lab.link(1, 0), folder / "log", 60)
+    spec = make_spec("fork", image, Resources(), ceiling, lab.link(1, 0), 60)
+    one = make_instance("bomb", spec, folder / "log")
     with Neighbour(platform, one, 30) as neighbour:
         neighbour.go()
         time.sleep(60)

@@ -128,6 +128,16 @@ def test_it_ends_by_itself_with_all_that_it_started(kind: str, begin: Begin) -> 
     until(one.is_gone, 5)
 
 
+@pytest.mark.parametrize("kind", ["fork", "spin"])
+def test_it_ends_with_all_that_it_started_when_it_is_told(kind: str, begin: Begin) -> None:
+    one = begin(kind, seconds=60)
+    one.get("/go")
+    until(one.others)
+    assert one.get("/end") == b"ok\n"
+    assert one.process.wait(10) == 0
+    until(one.is_gone, 5)
+
+
 def test_nothing_outlives_the_one_that_was_killed(begin: Begin) -> None:
     one = begin("fork", tasks=40)
     one.get("/go")

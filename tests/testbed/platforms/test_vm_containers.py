@@ -38,6 +38,9 @@ def test_the_machine_has_room_for_all_limits_and_the_system_inside() -> None:
     assert resources.cpus == 1.5 and resources.memory_bytes is not None
     assert resources.memory_bytes == 384 * MIB + HOST_MEMORY_BYTES + 384 * MIB // 64
     assert sum_machine_resources({**both, "c": spec("", memory_bytes=64 * MIB)}).cpus is None, "one has no limit"
+    with_room = sum_machine_resources(both, Resources(memory_bytes=512 * MIB))
+    assert with_room.cpus is None, "tenants have all processors"
+    assert with_room.memory_bytes == 896 * MIB + HOST_MEMORY_BYTES + 896 * MIB // 64
     with pytest.raises(UsageError, match="service c has no memory limit"):
         sum_machine_resources({**both, "c": spec("")})
 

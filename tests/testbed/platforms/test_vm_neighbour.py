@@ -12,10 +12,10 @@ from runtime.cgroups import Cgroup
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import Lab
 from testbed.neighbours.build import NEIGHBOUR
-from testbed.neighbours.cases import TENANT, Case, compute_ceiling
+from testbed.neighbours.cases import TENANT, compute_ceiling
 from testbed.neighbours.ceiling import hold_below
 from testbed.neighbours.image import PROGRAM
-from testbed.neighbours.neighbour import Neighbour, State, make_instance
+from testbed.neighbours.neighbour import Neighbour, State, make_instance, make_spec
 from testbed.platforms.vm import VmPlatform
 from tests.waiting import until
 
@@ -33,9 +33,7 @@ def test_a_fork_bomb_is_stopped_in_its_guest(
     image = Image("testbed/neighbour", f"sha256:{run_name}", entry, (Layer("sha256:busybox", layer),))
     ceiling = compute_ceiling(0, 0, virtual=True)
     with Lab() as lab, hold_below(Cgroup(cgroup_parent), ceiling):
-        bomb = make_instance(
-            "bomb", Case("fork", True).kind, image, TENANT, ceiling, lab.link(1, 0), tmp_path / "log", 60
-        )
+        bomb = make_instance("bomb", make_spec("fork", image, TENANT, ceiling, lab.link(1, 0), 60), tmp_path / "log")
         with Neighbour(platform, bomb, TIMEOUT_S) as neighbour:
             neighbour.go()
 

@@ -326,3 +326,39 @@ def test_a_terminal_is_read_until_its_other_end_hangs_up(reader: ConsoleReader, 
 def test_a_console_that_is_not_there_is_an_error(reader: ConsoleReader, tmp_path: Path) -> None:
     with pytest.raises(TestbedError, match=r"open the console .*nothing: No such file"):
         reader.attend(tmp_path / "nothing", tmp_path / "log")
+
+
+KILLED = "Out of memory: Killed process 77 (ruby) total-vm:1kB, anon-rss:1kB"
+
+
+def test_what_the_kernel_killed_for_want_of_memory_is_counted_and_told(console: Console) -> None:
+    console.feed(f"[   12.345678] {KILLED}\n".encode(), 1)
+    console.feed(f"[   12.9] Memory cgroup {KILLED.replace('Out', 'out').replace('ruby', 'a (b)')}\n".encode() * 2, 2)
+    console.feed(f"web: [   13.0] {KILLED}\n{KILLED}\n".encode(), 3)  # no kernel's words
+    assert console.killed == {"ruby": 1, "a (b)": 2}
+    assert console.ending() == ""
+    console.feed(b"Kernel panic - not syncing: Attempted to kill init! exitcode=0x00008900\n", 4)
+    assert console.ending() == "exit status 137; its kernel had killed for want of memory: ruby, a (b) 2 times"
+
+
+def test_names_of_what_was_killed_have_a_limit_and_do_no_harm(console: Console) -> None:
+    for number in range(1000):
+        console.feed(f"[ 1.5] {KILLED.replace('ruby', chr(27) + str(number))}\n".encode(), 1)
+    assert len(console.killed) == 64
+    counted = sum(console.killed.values())
+    console.feed(f"[ 1.5] {KILLED.replace('ruby', chr(27) + '0')}\n".encode(), 1)
+    assert sum(console.killed.values()) == counted + 1, "one that is counted already goes on being counted"
+    assert chr(27) not in "".join(console.killed)
+
+
+def test_a_kill_is_seen_in_a_flood(console: Console) -> None:
+    console.feed(b"x\n" * 30_000, 1)
+    console.feed(f"[ 1.5] {KILLED}\n".encode(), 2)
+    assert console.killed == {"ruby": 1}
+
+
+def test_a_tenant_that_ends_is_no_end_of_the_guest(console: Console) -> None:
+    console.feed(b"testbed: @neighbour: left: 137\n", 1)
+    console.feed(b"web: testbed: other: left: 1\n", 1)
+    assert console.left == {"@neighbour": 137}
+    assert (console.failure, console.exit_status) == ("", None)
