@@ -20,15 +20,16 @@ from testbed.ladder.study import NAME, PROGRAMS, SCENARIO, Finished, Wishes, cho
 from testbed.ladder.targets import find_runnable
 from testbed.machine.emulation import emulate, read_tail
 from testbed.machine.handover import unpack
-from testbed.machine.inputs import NOT_INSIDE, inputs, read_qemu_version, require_room
+from testbed.machine.inputs import inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
+from testbed.machine.systems import list_absent
 from testbed.platforms.hypervisors import HYPERVISORS
 from testbed.results import check_base
 from testbed.rungs.model import History, Rung
 from testbed.scenario.model import load
 
 _CONSOLE = "machine.log"
-_WHY = "the reference machine has not what it needs: a program, a daemon, or a hypervisor under it"
+_WHY = "the reference machine has no such hypervisor"
 
 
 def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]) -> Finished:
@@ -75,10 +76,12 @@ def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]
 def choose_rungs(rungs: Sequence[Rung], is_asked: bool) -> tuple[tuple[Rung, ...], tuple[Missing, ...]]:
     """Return which of the rungs the machine has, and which not. Raises PrerequisiteError for one of those that was
     asked for by name."""
-    others = [one for one in rungs if find_platform(one) in {*NOT_INSIDE, *HYPERVISORS}]
-    if others and is_asked:
-        raise PrerequisiteError(f"{others[0].name} cannot be run there: {_WHY}", "leave it out, or run it on this host")
-    return tuple(one for one in rungs if one not in others), tuple(Missing(one.name, _WHY) for one in others)
+    absent = {**list_absent(()), **dict.fromkeys(HYPERVISORS, _WHY)}
+    missing = tuple(Missing(one.name, absent[find_platform(one)]) for one in rungs if find_platform(one) in absent)
+    if missing and is_asked:
+        what = f"{missing[0].rung} cannot be run there: {missing[0].why}"
+        raise PrerequisiteError(what, "leave it out, or run it on this host")
+    return tuple(one for one in rungs if find_platform(one) not in absent), missing
 
 
 def find_platform(rung: Rung) -> str:
