@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import takewhile
@@ -20,6 +19,7 @@ from testbed.lab import find_ports
 from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
+from testbed.measures.first_processes import FirstProcesses
 from testbed.measures.restarts import Restarts
 from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling, Tenants
 from testbed.qemu.console import KERNEL_PANIC
@@ -109,45 +109,6 @@ def quote_console(instance: Instance) -> str:
     return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *shown])
 
 
-class _FirstProcesses:
-    """Waits for the first process of every instance at once: one thread each, for a platform waits for one. Each calls
-    ``note`` with its instance once that runs."""
-
-    def __init__(self, platform: Platform, timeout_s: float, note: Callable[[Instance], None]) -> None:
-        self._platform, self._timeout_s, self._note = platform, timeout_s, note
-        self.phases: dict[str, Mapping[str, int]] = {}
-        self.errors: list[Exception] = []
-        self._begun: set[str] = set()
-
-    def begin(self, instance: Instance) -> None:
-        """Wait for a started instance's; harmless when that has begun."""
-        if instance.name not in self._begun:
-            self._begun.add(instance.name)
-            # A daemon: when the start is given up nobody waits for it, and stopping the instance ends it.
-            threading.Thread(target=self._await, args=(instance,), daemon=True).start()
-
-    def begin_again(self, instance: Instance) -> None:
-        """Wait for it anew, of one that was started again."""
-        if instance.name in self._begun:
-            self._begun.remove(instance.name)
-            for service in instance.specs:
-                self.phases.pop(service, None)
-            self.begin(instance)
-
-    def _await(self, instance: Instance) -> None:
-        try:
-            start = self._platform.started(instance, self._timeout_s)
-            for service in instance.specs:
-                self.phases[service] = start.of(service)
-            self._note(instance)
-        except Exception as error:  # raised again in the thread that can undo
-            self.errors.append(error)
-
-    def seen(self, service: str) -> bool:
-        """Return whether the first process of ``service`` runs."""
-        return service in self.phases
-
-
 class Application:
     """A context manager: within it the application runs and has been ready; ``timeline`` says since when.
 
@@ -207,7 +168,7 @@ class Application:
             before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
             requested_ns = time.monotonic_ns()
             timeout_s = ready_timeout_s(self._context.settings.ready, self._platform)
-            first_processes = _FirstProcesses(self._platform, timeout_s, self._begin_checks)
+            first_processes = FirstProcesses(self._platform, timeout_s, self._begin_checks)
             if self.checks is not None:
                 undo.callback(self.checks.close)
             for instance in self.instances:
@@ -245,7 +206,7 @@ class Application:
                     self.checks.begin(service.name, service.healthcheck)
 
     def _await_others(
-        self, instance: Instance, first_processes: _FirstProcesses, requested_ns: int, timeout_s: float
+        self, instance: Instance, first_processes: FirstProcesses, requested_ns: int, timeout_s: float
     ) -> None:
         """Wait until what the instance's services depend on is as it has to be. Raises WorkloadError."""
         services = {service.name: service for service in self._context.scenario.services}
@@ -277,7 +238,7 @@ class Application:
     def _health(self, service: str) -> str | None:
         return None if self.checks is None else self.checks.state(service)
 
-    def _watch(self, first_processes: _FirstProcesses) -> None:
+    def _watch(self, first_processes: FirstProcesses) -> None:
         for error in first_processes.errors:
             if isinstance(error, WorkloadError):
                 raise self.failure(error.message.splitlines()[0]) from error
@@ -289,7 +250,7 @@ class Application:
     def _ask(
         self,
         questions: Sequence[Question],
-        first_processes: _FirstProcesses,
+        first_processes: FirstProcesses,
         requested_ns: int,
         timeout_s: float,
     ) -> tuple[Answer, ...]:
@@ -305,7 +266,7 @@ class Application:
             raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
 
     def _wait(
-        self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: _FirstProcesses
+        self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: FirstProcesses
     ) -> Timeline:
         ready = self._context.settings.ready
         complete = {name for one in self.instances if self._is_complete(one) for name in one.specs}
