@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from runtime.cgroups import Cgroup
@@ -46,7 +47,7 @@ WORKER_APPLICATION, ATTACKER_APPLICATION = 61, 62
 # A neighbour that does less than this of what it did alone is hurt.
 _HELD = 0.5
 _LIFE_S = 240
-_START_S, _SETTLE_S, _LOOK_S = 60.0, 0.2, 0.05
+_START_S, _ANSWER_S, _SETTLE_S, _LOOK_S = 60.0, 2.0, 0.2, 0.05
 _RESERVE_BYTES = 512 * MIB
 _WORK = re.compile(r"work ([0-9]{1,12}) ([0-9]{1,12})\s")
 _TOOK = re.compile(r"took ([0-9]{1,9})\s")
@@ -175,7 +176,7 @@ class _Pressed:
             if attack in ("descriptors", "watches"):
                 taker = self._make("attacker", ATTACKER_APPLICATION, ("exhaust", attack, str(_LIFE_S)), TENANT)
                 undo.enter_context(self._running(taker))
-                yield lambda: {"took": float(found[1])} if (found := _TOOK.search(read_printed(log))) else {}
+                yield partial(self._await_figures, lambda: _find_taken(read_printed(log)))
                 return
             link = self._lab.link(ATTACKER_APPLICATION, 0)
             spec = make_spec(attack, self._neighbour, TENANT, self._ceiling, link, self._window_s)
@@ -183,7 +184,14 @@ class _Pressed:
             patience_s = _START_S * self._platform.patience
             neighbour = undo.enter_context(Neighbour(self._platform, instance, patience_s))
             neighbour.go()
-            yield lambda: _tell_state(neighbour.read_state())
+            yield partial(self._await_figures, lambda: _tell_state(neighbour.read_state()))
+
+    def _await_figures(self, read: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what an attacker says that it took; nothing when it does not come to say it."""
+        deadline_s = time.monotonic() + _ANSWER_S * self._platform.patience
+        while not (figures := read()) and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_S)
+        return figures
 
     def _wait_for_work(self) -> None:
         deadline_s = time.monotonic() + _START_S * self._platform.patience
@@ -202,6 +210,10 @@ class _Pressed:
         begin, begin_s = self._read_work()[0], time.monotonic()
         time.sleep(window_s)
         return (self._read_work()[0] - begin) / (time.monotonic() - begin_s)
+
+
+def _find_taken(printed: str) -> dict[str, float]:
+    return {"took": float(found[1])} if (found := _TOOK.search(printed)) else {}
 
 
 def _tell_state(state: State | None) -> dict[str, float]:

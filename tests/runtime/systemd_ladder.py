@@ -59,12 +59,12 @@ def without_three_walls_exactly_their_probes_leak() -> None:
 
 @on_a_host_unchanged
 def one_address_of_the_hosts_is_held() -> None:
-    """By programs of the one hierarchy that there is, which systemd has, too."""
+    """By programs of the one hierarchy that there is, which systemd has, too: nothing leaks but what is known."""
     rung = find_rung("jail-2000")
     probes = [one for one in read_probes() if one.kind == "network"]
     with lease(RUN), attacking(IMAGE, RUN) as attacked:
         whole, without = attacked("rung", rung, probes), attacked("rung", rung, probes, without=("address",))
-    assert {name for name, one in whole.items() if one.verdict == "leaked"} == set(), whole
+    assert {name for name, one in whole.items() if one.verdict == "leaked"} <= rung.explains.keys(), whole
     leaked = {name for name, one in without.items() if one.verdict == "leaked"}
     assert {"network-take-host-address", "network-take-loopback"} <= leaked, leaked
 

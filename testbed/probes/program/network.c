@@ -129,27 +129,8 @@ static int send_forged(char **words, char *got) {
   return raw < 0 || sendto(raw, packet, size, 0, (struct sockaddr *)&to, sizeof to) < 0 ? -1 : 0;
 }
 
-static bool is_running(int any, const char *name) {
-  struct ifreq asked = {0};
-  (void)strncpy(asked.ifr_name, name, sizeof asked.ifr_name - 1);
-  return ioctl(any, SIOCGIFFLAGS, &asked) == 0 && asked.ifr_flags & IFF_RUNNING;
-}
-
-// The interface that a container of ours has, or else one with a carrier: the kernel drops what is sent without, such as from a bridge
-// without ports. The loopback interface always has.
-static unsigned find_interface(void) {
-  struct if_nameindex *all = if_nameindex();
-  int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  unsigned found = 0, loopback = 0;
-  for (struct if_nameindex *one = all; one && one->if_index; one++)
-    if (strcmp(one->if_name, "lo") == 0) loopback = one->if_index;
-    else if (strcmp(one->if_name, "eth0") == 0 || (!found && is_running(any, one->if_name))) found = one->if_index;
-  if (all) if_freenameindex(all);
-  if (any >= 0) (void)close(any);
-  return found ? found : loopback;
-}
-
-// TEXT: a frame to all, from an Ethernet address that is not ours.
+// TEXT: a frame to all, from an Ethernet address that is not ours, by each interface: the kernel drops what is sent by one without a carrier,
+// such as a bridge without ports, and is late to say that it has none.
 static int send_frame(char **words, char *got) {
   (void)got;
   char frame[ETH_ZLEN + PACKET_BYTES] = {0};
@@ -158,10 +139,18 @@ static int send_frame(char **words, char *got) {
   size_t length = strnlen(words[0], PACKET_BYTES);
   memcpy(frame, &head, sizeof head);
   memcpy(frame + sizeof head, words[0], length);
-  int packets = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL));
-  struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)find_interface(), .sll_halen = ETH_ALEN};
-  if (packets >= 0 && !to.sll_ifindex) errno = ENODEV;
-  return packets < 0 || !to.sll_ifindex || sendto(packets, frame, sizeof head + length, 0, (struct sockaddr *)&to, sizeof to) < 0 ? -1 : 0;
+  int packets = socket(AF_PACKET, SOCK_RAW, htons(ETH_P_ALL)), result = -1;
+  if (packets < 0) return -1;
+  struct if_nameindex *all = if_nameindex();
+  if (all && !all->if_index) errno = ENODEV;
+  for (struct if_nameindex *one = all; one && one->if_index; one++) {
+    struct sockaddr_ll to = {.sll_family = AF_PACKET, .sll_ifindex = (int)one->if_index, .sll_halen = ETH_ALEN};
+    if (sendto(packets, frame, sizeof head + length, 0, (struct sockaddr *)&to, sizeof to) >= 0) result = 0;
+  }
+  int error = errno;
+  if (all) if_freenameindex(all);
+  errno = error;
+  return result;
 }
 
 // WORD MS: what passes by, on any interface, that has a word in it.
