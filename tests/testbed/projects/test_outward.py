@@ -22,7 +22,8 @@ from tests.waiting import until
 # Each line is what was reached, or not: by name server and by two ports of the host's, of which one is its loopback's.
 SCRIPT = """
 busybox nslookup out.example 2>&1 | busybox grep -c 192.0.2.7
-for at in {address} 10.0.2.2 {gateway}; do
+echo "{address} $(busybox nc -w 20 {address} {port} </dev/null 2>/dev/null)"
+for at in 10.0.2.2 {gateway}; do
     echo "$at $(busybox nc -w 2 $at {port} </dev/null 2>/dev/null)"
 done
 busybox cat /etc/resolv.conf
