@@ -12,7 +12,6 @@ those whose images are at hand are brought up and down again, one after the othe
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import sys
@@ -25,11 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from msgspec import Struct, to_builtins  # noqa: E402
+from msgspec import Struct  # noqa: E402
 
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.compose_start import Start, start  # noqa: E402
-from benchmarks.public_files import Listed, fetch, read_list  # noqa: E402
+from benchmarks.public_files import Listed, add_options, try_each  # noqa: E402
 from runtime.errors import UsageError  # noqa: E402
 from testbed.scenario.model import Scenario, load  # noqa: E402
 
@@ -165,27 +164,20 @@ def summarise(results: Sequence[Read], listed: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--fetch", action="store_true")
+    add_options(parser)
     parser.add_argument("--complete", action="store_true")
     parser.add_argument("--start", action="store_true")
     parser.add_argument("--limit", type=float, default=60.0, help="seconds in which an application is to be ready")
-    parser.add_argument("--only", default="", help="files with this in their repository or path")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    listed = [one for one in read_list(LIST) if options.only in f"{one.repository}/{one.path}"]
-    if options.fetch:
-        fetch(listed, options.directory)
-    results = []
-    for one in read_all(
-        listed, options.directory, completing=options.complete, starting=options.start, limit_s=options.limit
-    ):
-        results.append(one)
-        print(describe(one), file=sys.stderr if options.json else sys.stdout, flush=True)
-    if options.json:
-        print(json.dumps(to_builtins(results), indent=1))
-        return
-    print("", *summarise(results, len(listed)), sep="\n")
+    try_each(
+        LIST,
+        options,
+        lambda listed: read_all(
+            listed, options.directory, completing=options.complete, starting=options.start, limit_s=options.limit
+        ),
+        describe,
+        summarise,
+    )
 
 
 if __name__ == "__main__":

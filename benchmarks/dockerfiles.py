@@ -13,7 +13,6 @@ built, one after the other, in a copy (benchmarks/dockerfile_build.py says what 
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import sys
@@ -25,12 +24,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from msgspec import Struct, to_builtins  # noqa: E402
+from msgspec import Struct  # noqa: E402
 
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.dockerfile_build import Built, build_file, list_missing  # noqa: E402
 from benchmarks.independent_parser import as_theirs, read_by_theirs  # noqa: E402
-from benchmarks.public_files import Listed, fetch, read_list  # noqa: E402
+from benchmarks.public_files import Listed, add_options, try_each  # noqa: E402
 from runtime.builder.dockerfile import Dockerfile, read  # noqa: E402
 from runtime.errors import UsageError  # noqa: E402
 from runtime.images.store import open_store  # noqa: E402
@@ -124,24 +123,17 @@ def summarise(results: Sequence[Read], listed: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("directory", type=Path)
-    parser.add_argument("--fetch", action="store_true")
+    add_options(parser)
     parser.add_argument("--build", action="store_true")
     parser.add_argument("--limit", type=float, default=120.0, help="seconds that a build may take")
-    parser.add_argument("--only", default="", help="files with this in their repository or path")
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    listed = [one for one in read_list(LIST) if options.only in f"{one.repository}/{one.path}"]
-    if options.fetch:
-        fetch(listed, options.directory)
-    results = []
-    for one in read_all(listed, options.directory, building=options.build, limit_s=options.limit):
-        results.append(one)
-        print(describe(one), file=sys.stderr if options.json else sys.stdout, flush=True)
-    if options.json:
-        print(json.dumps(to_builtins(results), indent=1))
-        return
-    print("", *summarise(results, len(listed)), sep="\n")
+    try_each(
+        LIST,
+        options,
+        lambda listed: read_all(listed, options.directory, building=options.build, limit_s=options.limit),
+        describe,
+        summarise,
+    )
 
 
 if __name__ == "__main__":

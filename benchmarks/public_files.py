@@ -1,15 +1,22 @@
-"""Lists of public files, by which others can have the same: repository, path and commit, in a CSV file."""
+"""Lists of public files, by which others can have the same: repository, path and commit, in a CSV file; and the options
+and the output of programs that try each of a list."""
 
 from __future__ import annotations
 
+import argparse
 import csv
+import json
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 HOST = "https://github.com"
+
+T = TypeVar("T")
 
 
 class Listed(Struct, frozen=True):
@@ -39,3 +46,33 @@ def fetch(listed: Sequence[Listed], directory: Path) -> None:
             ("checkout", "-q", "FETCH_HEAD"),
         ):
             subprocess.run(["git", "-C", str(target), *command], check=True)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every program that tries a list is told."""
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--fetch", action="store_true")
+    parser.add_argument("--only", default="", help="files with this in their repository or path")
+    parser.add_argument("--json", action="store_true")
+
+
+def try_each(
+    path: Path,
+    options: argparse.Namespace,
+    read_all: Callable[[Sequence[Listed]], Iterable[T]],
+    describe: Callable[[T], str],
+    summarise: Callable[[Sequence[T], int], Sequence[str]],
+) -> None:
+    """Try the files of a list that are asked for, fetched first if that is. Prints a line each and the summary, or as
+    JSON all results."""
+    listed = [one for one in read_list(path) if options.only in f"{one.repository}/{one.path}"]
+    if options.fetch:
+        fetch(listed, options.directory)
+    results = []
+    for one in read_all(listed):
+        results.append(one)
+        print(describe(one), file=sys.stderr if options.json else sys.stdout, flush=True)
+    if options.json:
+        print(json.dumps(to_builtins(results), indent=1))
+        return
+    print("", *summarise(results, len(listed)), sep="\n")

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
@@ -65,25 +66,28 @@ class GuestKernel(Struct, frozen=True):
         with self.image.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
+    def _modules(self, names: Iterable[str]) -> tuple[Path, ...]:
+        return tuple(self.folder / "modules" / name for name in names)
+
     @property
     def modules(self) -> tuple[Path, ...]:
-        return tuple(self.folder / "modules" / name for name in self.module_names)
+        return self._modules(self.module_names)
 
     @property
     def balloon_modules(self) -> tuple[Path, ...]:
-        return tuple(self.folder / "modules" / name for name in self.balloon_module_names)
+        return self._modules(self.balloon_module_names)
 
     @property
     def host_modules(self) -> tuple[Path, ...]:
-        return tuple(self.folder / "modules" / name for name in self.host_module_names)
+        return self._modules(self.host_module_names)
 
     @property
     def xen_modules(self) -> tuple[Path, ...]:
-        return tuple(self.folder / "modules" / name for name in self.xen_module_names)
+        return self._modules(self.xen_module_names)
 
     @property
     def port_modules(self) -> tuple[Path, ...]:
-        return tuple(self.folder / "modules" / name for name in self.port_module_names)
+        return self._modules(self.port_module_names)
 
 
 def parse_package(stanza: str) -> Package:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +70,7 @@ def parse_state(body: bytes) -> State | None:
     return State(*map(int, found.groups())) if found else None
 
 
-class Control:
+class Control(ABC):
     """How a neighbour is told over HTTP what to do, and asked what it has done: calm until ``go``."""
 
     def __init__(self, name: str, spec: Spec, log: Path) -> None:
@@ -78,10 +79,10 @@ class Control:
         self._name = name
         self._log = log
 
+    @abstractmethod
     def find_end(self) -> str:
         """Return why it is not there any more: it may have been killed, or have brought its guest down. Empty when it
         is."""
-        raise NotImplementedError
 
     @property
     def alive(self) -> bool:

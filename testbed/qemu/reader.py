@@ -11,6 +11,7 @@ import os
 import selectors
 import socket
 import struct
+import termios
 import threading
 import time
 import tty
@@ -108,13 +109,7 @@ class ConsoleReader:
             pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise TestbedError(f"make the named pipe {path}: {error.strerror}") from error
-        try:
-            console = Console(BoundedLog(log))
-        except OSError as error:
-            os.close(pipe)
-            raise TestbedError(f"log to {log}: {error.strerror}") from error
-        self._order(lambda: self._register(pipe, lambda: self._read_pipe(pipe, console)))
-        return console
+        return self._console(pipe, log)
 
     def attend(self, terminal: Path, log: Path) -> Console:
         """Return a console for a terminal that somebody else has made and writes to; it ends when they hang up."""
@@ -124,11 +119,19 @@ class ConsoleReader:
             raise TestbedError(f"open the console {terminal}: {error.strerror}") from error
         try:
             tty.setraw(line)
+        except (OSError, termios.error) as error:
+            os.close(line)
+            raise TestbedError(f"open the console {terminal}: {error}") from error
+        return self._console(line, log)
+
+    def _console(self, descriptor: int, log: Path) -> Console:
+        """Return a console for what can be read from a descriptor, which is the reader's from now on."""
+        try:
             console = Console(BoundedLog(log))
         except OSError as error:
-            os.close(line)
-            raise TestbedError(f"log the console {terminal} to {log}: {error}") from error
-        self._order(lambda: self._register(line, lambda: self._read_pipe(line, console)))
+            os.close(descriptor)
+            raise TestbedError(f"log to {log}: {error.strerror}") from error
+        self._order(lambda: self._register(descriptor, lambda: self._read_pipe(descriptor, console)))
         return console
 
     def abandon(self, path: Path) -> None:
