@@ -46,6 +46,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.speed": set(),
     "runtime.processes": {"runtime.errors"},
     "runtime.network": _KERNEL,
+    "runtime.outgoing": {"runtime.errors", "runtime.libc", "runtime.plan.constants"},
     "runtime.plan.constants": set(),
     "runtime.plan.steps": _KERNEL,
     "runtime.config": _KERNEL | {"runtime.kernel_files"},
@@ -62,7 +63,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.images": _PURE | {"runtime.atomic", "runtime.home", "runtime.lease", "runtime.libc", "runtime.unionfs"},
     "runtime.builder": _STARTS
     | {"runtime.atomic", "runtime.container", "runtime.files", "runtime.images", "runtime.lease", "runtime.libc"}
-    | {"runtime.output", "runtime.speed", "runtime.unionfs"},
+    | {"runtime.outgoing", "runtime.output", "runtime.speed", "runtime.unionfs"},
     "runtime.registry": {"runtime.builder", "runtime.errors", "runtime.files", "runtime.images", "runtime.output"},
     "runtime.roots": _KERNEL
     | {"runtime.atomic", "runtime.cgroups", "runtime.container", "runtime.images", "runtime.lease", "runtime.spec"}

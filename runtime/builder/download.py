@@ -20,10 +20,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime import libc
-from runtime.builder.outgoing import loopback_services, outgoing
 from runtime.config.default import DEFAULT_PATH
 from runtime.errors import UsageError, WorkloadError
 from runtime.images.base import proxy_environment
+from runtime.outgoing import loopback_services, outgoing
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.speed import scale
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime import container
-from runtime.builder.outgoing import loopback_services, outgoing
 from runtime.builder.output import follow
 from runtime.builder.runs import Runs
 from runtime.builder.stage import Stage
@@ -29,6 +28,7 @@ from runtime.images.rootfs import is_directory
 from runtime.images.space import MIB, free_bytes
 from runtime.images.user import home_directory
 from runtime.launcher import StepError
+from runtime.outgoing import loopback_services, outgoing
 from runtime.plan.root import hosts_file
 from runtime.plan.steps import Exec
 from runtime.plan.workload import Building

@@ -1,6 +1,6 @@
 """The way out of the lab of an application that is up: to other networks, but not to the host's loopback.
 
-slirp4netns makes the connections, as it does for a RUN of a Dockerfile (runtime.builder.outgoing). It is the lab's
+slirp4netns makes the connections, as it does for a RUN of a Dockerfile (runtime.outgoing). It is the lab's
 default route, and the lab forwards between that and its bridge; it answers for the addresses behind the bridge, since
 slirp4netns asks for those as if they were at its end of the wire. Names are asked of the lab's own address, where the
 host's name servers are relayed.
@@ -16,9 +16,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
 
-from runtime.builder.outgoing import INTERFACE, Service, outgoing
 from runtime.config.default import DEFAULT_PATH
 from runtime.errors import PrerequisiteError
+from runtime.outgoing import INTERFACE, Service, outgoing
 from testbed.lab import GATEWAY
 
 _RESOLVER = Path("/etc/resolv.conf")
