@@ -28,7 +28,7 @@ from testbed.platforms.protocol import Instance, Platform
 from testbed.probes.image import PROGRAM
 
 # The number of the application, and so the address, that no other of a run has.
-APPLICATION = 61
+APPLICATION = 63
 _START_S = 60.0
 _TIMES = 20
 _MOST_FILES, _MOST_BYTES = 2000, 32 << 20
