@@ -6,11 +6,12 @@ What is on record grows while it runs, so a run that is cut short leaves a recor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from msgspec import Struct, field
 
@@ -107,21 +108,36 @@ class _Surroundings(Struct, frozen=True):
     meet: Callable[[], None] = lambda: None
 
 
+class Begun(NamedTuple):
+    """What a run has once it is the host's turn: its id and directory, the scenario and the images of all programs."""
+
+    run_id: str
+    scratch: Path
+    scenario: Scenario
+    images: Mapping[str, Image]
+
+
+def begin(undo: Undo, wishes: Wishes, missing: Iterable[Missing], progress: Progress) -> Begun:
+    """Say what is missing, wait for the host's turn as wished, and build the images. Raises UsageError and
+    PrerequisiteError."""
+    for one in missing:
+        progress(f"without {one.rung}: {one.why}")
+    check_base(wishes.out)
+    run_id = make_run_id(NAME)
+    scenario = load(SCENARIO, wishes.scenarios)
+    undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
+    scratch = undo.enter_context(lease(run_id))
+    return Begun(run_id, scratch, scenario, build_images(scenario, progress, programs=PROGRAMS))
+
+
 def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished:
     """Run the ladder. Nothing that was started is left, whatever happens; what is known by then is in the folder.
 
     Raises UsageError and PrerequisiteError for what was asked for and is not there, before anything is built.
     """
     targets, missing = choose_targets(history, wishes.rungs, wishes.platforms, progress)
-    for one in missing:
-        progress(f"without {one.rung}: {one.why}")
-    check_base(wishes.out)
-    run_id = make_run_id(NAME)
-    scenario = load(SCENARIO, wishes.scenarios)
     with Undo() as undo:
-        undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
-        scratch = undo.enter_context(lease(run_id))
-        images = build_images(scenario, progress, programs=PROGRAMS)
+        run_id, scratch, scenario, images = begin(undo, wishes, missing, progress)
         lab = Lab()
         accelerator = AUTO if wishes.clock == HOST else "kvm"
         here, refused = _prepare(

@@ -9,14 +9,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
-from runtime.lease import lease
-from testbed.bench import make_run_id
-from testbed.host.turn import take_turn
-from testbed.images import build_images
 from testbed.interruption import Undo
 from testbed.ladder.model import Ladder, Missing
 from testbed.ladder.store import read_ladder, write_ladder
-from testbed.ladder.study import NAME, PROGRAMS, SCENARIO, Finished, Wishes, choose_exit_code
+from testbed.ladder.study import SCENARIO, Finished, Wishes, begin, choose_exit_code
 from testbed.ladder.targets import find_runnable
 from testbed.machine.emulation import emulate, read_tail
 from testbed.machine.handover import unpack
@@ -24,9 +20,7 @@ from testbed.machine.inputs import inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
 from testbed.machine.systems import list_absent
 from testbed.platforms.hypervisors import HYPERVISORS
-from testbed.results import check_base
 from testbed.rungs.model import History, Rung
-from testbed.scenario.model import load
 
 _CONSOLE = "machine.log"
 _WHY = "the reference machine has no such hypervisor"
@@ -42,16 +36,9 @@ def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]
     if wishes.platforms:
         raise UsageError("--platforms: in the reference machine the ladder has its rungs only", "leave it out")
     rungs, missing = choose_rungs(find_runnable(history, wishes.rungs), bool(wishes.rungs))
-    for one in missing:
-        progress(f"without {one.rung}: {one.why}")
     require_room()
-    check_base(wishes.out)
-    run_id = make_run_id(NAME)
-    scenario = load(SCENARIO, wishes.scenarios)
     with Undo() as undo:
-        undo.enter_context(take_turn(run_id, wait=wishes.wait, progress=progress, share=wishes.share))
-        scratch = undo.enter_context(lease(run_id))
-        images = build_images(scenario, progress, programs=PROGRAMS)
+        run_id, scratch, scenario, images = begin(undo, wishes, missing, progress)
         job = describe_job(rungs, wishes.seed)
         made = undo.enter_context(inputs(job, scenario.folder, images, run_id, progress))
         progress(f"reference machine: {made.digest[:16]}; its time comes first in each line")
