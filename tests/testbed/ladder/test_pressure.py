@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import Lab
 from testbed.ladder.model import Pressure
-from testbed.ladder.pressure import judge, press
+from testbed.ladder.pressure import find_most, judge, press
 from testbed.neighbours.build import NEIGHBOUR
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import PeerPlatform
@@ -38,6 +38,16 @@ def test_who_does_less_than_half_of_its_work_is_hurt() -> None:
     assert hurt.figures["part"] == 0.49 and hurt.figures["took"] == 3.0
     assert judge("a", "spin", 100.0, 180.0, {}).words.endswith("did 100% of its work")
     assert not judge("a", "disk", 0.0, 0.0, {}).held, "a worker that did nothing alone shows nothing"
+
+
+@pytest.mark.parametrize(
+    ("rates", "found"),
+    [([90.0], 90.0), ([18.0, 91.0], 91.0), ([18.0, 3.0, 50.0], 50.0), ([18.0, 3.0, 9.0], 18.0)],
+    ids=["held", "disturbed once", "disturbed twice", "hurt"],
+)
+def test_who_is_hurt_is_so_in_each_look(rates: list[float], found: float) -> None:
+    looks = iter(rates)
+    assert find_most(lambda: next(looks), 100.0) == found and next(looks, None) is None
 
 
 @pytest.fixture
