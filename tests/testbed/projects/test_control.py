@@ -167,7 +167,9 @@ def test_machines_are_brought_up_alike(start: Start, write_scenario: Write, run_
     termios.tcsetwinsize(slave, (33, 77))
     with subprocess.Popen([*words, script], cwd=ROOT, stdin=slave, stdout=slave, stderr=subprocess.PIPE) as process:
         os.close(slave)
-        seen = os.read(master, 100)
+        seen = b""
+        while not seen.endswith(b"\n"):  # what is typed before is echoed into it
+            seen += os.read(master, 100)
         os.write(master, b"it\r")
         assert process.wait(30) == 0
         seen += os.read(master, 100)
