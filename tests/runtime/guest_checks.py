@@ -11,6 +11,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+_KERNEL_RECORDS = 40
 
 
 def captured(act: Callable[[], int]) -> tuple[int, str]:
@@ -34,14 +37,30 @@ def captured(act: Callable[[], int]) -> tuple[int, str]:
         return status, output.read()
 
 
+def _kernel_said(since_s: float) -> str:
+    """The last of what the kernel has logged since then, by CLOCK_MONOTONIC: whom it killed, and for what."""
+    records: list[str] = []
+    with suppress(OSError):
+        log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            while True:  # a record a read, until there is none left (EAGAIN)
+                head, _, text = os.read(log, 8192).decode(errors="replace").partition(";")
+                if int(head.split(",")[2]) >= since_s * 1e6:
+                    records.append(text.partition("\n")[0])
+        finally:
+            os.close(log)
+    return "\n".join(records[-_KERNEL_RECORDS:])
+
+
 def work_off(checks: Sequence[Callable[[], None]]) -> None:
-    """Do the checks, and print a line for each: its name, how long it took, and ``ok`` or the traceback as JSON."""
+    """Do the checks, and print a line for each: its name, how long it took, and ``ok``, or as JSON the traceback and
+    what the kernel said meanwhile."""
     for check in checks:
         began = time.monotonic()
         try:
             check()
         except BaseException:
-            outcome = json.dumps(traceback.format_exc())
+            outcome = json.dumps(f"{traceback.format_exc()}\nThe kernel: {_kernel_said(began) or 'nothing'}")
         else:
             outcome = "ok"
         print(f"check: {check.__name__}: {time.monotonic() - began:.1f} s: {outcome}", flush=True)

@@ -45,6 +45,8 @@ cat /etc/machine-id | say machine
 grep redis /etc/hosts | say hosts
 cat /sys/class/net/eth0/address | say mac
 ip -4 -o addr show eth0 | sed 's/.*inet //; s/ .*//' | say addresses
+# An address of the link's own is there once the link has been seen to be up: a moment later, on a busy host.
+for look in $(seq 50); do grep -q eth0 /proc/net/if_inet6 && break; sleep 0.1; done
 grep eth0 /proc/net/if_inet6 | cut -c1-32 | say local
 sed -n 's/^ *[0-9]*: *[0-9A-F]*\(........\):.*/\1/p' /proc/net/tcp /proc/net/tcp6 | say sockets
 head -c 24 /dev/urandom | od -An -tx1 | say random
