@@ -129,10 +129,12 @@ def _hint(failed: Step | None, errno: int) -> str:
     return ""
 
 
-def not_executed() -> TestbedError:
-    """What is to be said of a process that ended without a word before it executed its program."""
+def not_executed(status: int = -1) -> TestbedError:
+    """What is to be said of a process that ended without a word before it executed its program; ``status`` is its exit
+    status (128 + n when signal n ended it), where that is known."""
+    known = f" (exit status {status})" if status >= 0 else ""
     return TestbedError(
-        "the container's first process was killed before it executed its program",
+        f"the container's first process was killed before it executed its program{known}",
         "its memory limit may be too low for the kernel's own part of it, or its seccomp filter forbids what"
         " executing takes",
     )
@@ -342,8 +344,7 @@ class Launch:
             failure = self._failure or Message(FAILED, -1, ECANCELED)
             raise StepError(self.plan, failure.number, failure.value)
         if executed(self.pid) is False:
-            self._reap(self.pid)
-            raise not_executed()
+            raise not_executed(self.parent.reap(self.pid))
         self._note_times()
         return None
 
