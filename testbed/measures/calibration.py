@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
-from statistics import fmean, linear_regression
+from itertools import combinations
+from statistics import median
 
 import msgspec
 from msgspec import Struct, to_builtins
@@ -31,8 +32,9 @@ MOST_TRIES = 8
 _WINDOWS = 2
 # No rate that is tried is more than so many times the largest before it.
 _MOST_GROWTH = 5.0
-# The line by which use rises with the rate is laid through what was seen at up to so many times more or less.
-_NEAR = 4.0
+# The line by which use rises with the rate is laid through what was seen at up to so many times more or less, and at
+# least through so many looks, of which one may be wrong.
+_NEAR, _LEAST_NEAR = 4.0, 3
 _CALIBRATION_BLOCK = 0  # no block of trials has this number: the arrivals of its loads are its own
 
 
@@ -177,16 +179,21 @@ def _search(fraction: float, known: list[Seen], look: Callable[[float], Seen], s
 def choose_rate(fraction: float, points: Sequence[tuple[float, float]], first: float) -> float:
     """Return the rate to try next, to four digits, from (rate, use) at those before; ``first`` without any.
 
-    Use rises with the rate along a line, near enough: the one of least squares through those points that are near, of
-    which there may be several at a rate. Of one point it is that through nothing.
+    Use rises with the rate along a line, near enough: Theil and Sen's through those points that are near (the median
+    slope of all pairs, doi:10.1080/01621459.1968.10480934), which a look beside somebody else's work does not turn. Of
+    one rate it is the line through nothing.
     """
     if not points:
         return first
-    near = [point for point in points if fraction / _NEAR <= point[1] <= fraction * _NEAR] or points[-1:]
-    if len({rate for rate, _ in near}) > 1:
-        slope, idle = linear_regression(*zip(*near, strict=True))
+    nearest = sorted(points, key=lambda point: abs(point[1] - fraction))
+    near = [point for point in nearest if fraction / _NEAR <= point[1] <= fraction * _NEAR]
+    near = near if len(near) >= _LEAST_NEAR else nearest[:_LEAST_NEAR]
+    pairs = [(one, two) for one, two in combinations(near, 2) if one[0] != two[0]]
+    if pairs:
+        slope = median((two[1] - one[1]) / (two[0] - one[0]) for one, two in pairs)
+        idle = median(used - slope * rate for rate, used in near)
     else:
-        slope, idle = fmean(used for _, used in near) / near[0][0], 0.0
+        slope, idle = median(used for _, used in near) / near[0][0], 0.0
     largest = max(rate for rate, _ in points)
     if slope <= 0:  # noise, or all that can be seen is what an idle copy uses
         return float(f"{largest * 2:.4g}")

@@ -36,6 +36,19 @@ def test_the_search_comes_to_the_rate(idle: float, cost: float, fraction: float,
     assert len(points) < 8
 
 
+@pytest.mark.parametrize("spoilt", range(4))
+@pytest.mark.parametrize("factor", [0.5, 1.6, 4.0])
+@pytest.mark.parametrize("first", [2.0, 20.0, 100.0])
+def test_one_look_beside_somebody_elses_work_does_not_lead_the_search_astray(
+    spoilt: int, factor: float, first: float
+) -> None:
+    points = list[tuple[float, float]]()
+    while not points or abs(points[-1][1] / 0.05 - 1) > TOLERANCE:
+        rate = choose_rate(0.05, points, first)
+        points.append((rate, (0.003 + 0.00105 * rate) * (factor if len(points) == spoilt else 1)))
+        assert len(points) < 8, points
+
+
 def test_no_rate_is_far_beyond_the_others() -> None:
     assert choose_rate(0.1, [], 5.0) == 5.0
     assert choose_rate(0.1, [(5.0, 0.0001)], 5.0) == 25.0
