@@ -6,8 +6,8 @@ A root of an image of the store has a snapshot; it is cloned so many times by ov
 files (``roots clone --driver copy``), which ``cp -a`` does, too. ``buildah from`` makes a working container of the same
 files, which it was given as an image before. All lie on the store's file system and are made in one run; what names a
 root is on the disk when a call returns, copied files need not be. Memory is what a cgroup of its own is charged for
-when every clone is mounted and the same files are read in each: of overlays, the page cache holds them once. A mount itself
-is charged for more where the kernel counts more memory cgroups (/proc/cgroups), removed ones among them.
+when every clone is mounted and the same files are read in each: of overlays, the page cache holds them once. A mount is
+charged for itself, too: for more where the kernel counts more memory cgroups (/proc/cgroups), removed ones among them.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ from runtime import container
 from runtime.container import Container
 from runtime.description import from_json
 from runtime.errors import TestbedError
-from runtime.launcher import STATIC_BINARY, memory_file
+from runtime.launcher import STATIC_BINARY
+from runtime.launcher.memory import memory_file
 from runtime.plan.network import Attachment
 from runtime.spec import Spec
 

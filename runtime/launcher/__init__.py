@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import array
 import fcntl
-import mmap
 import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
 from errno import ECANCELED, EINVAL, EXDEV
 from functools import cache
 from pathlib import Path
@@ -25,19 +23,18 @@ from types import MappingProxyType, TracebackType
 from typing import Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from runtime.errors import TestbedError
+from runtime.launcher.memory import memory_file
 from runtime.launcher.messages import FAILED, GO, PID, SYNC
-from runtime.plan.constants import TIME_OFFSETS
+from runtime.launcher.times import NotedTimes, note_times
 from runtime.plan.encode import encode
-from runtime.plan.steps import PLAN_FD, SYNC_FD, TIMES_FD, NoteTimes, Plan, Step, Write
+from runtime.plan.steps import PLAN_FD, SYNC_FD, TIMES_FD, Plan, Step
 from runtime.processes import executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
 
 _MESSAGE = struct.Struct("=Iiq")
-_TIME_BYTES = 8
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 # Above every descriptor that a plan uses: sources are moved here when they lie where a target will be.
 _ABOVE_TARGETS = 128
@@ -50,58 +47,6 @@ class Spawned(Struct, frozen=True):
     pid: int
     cloned_ns: int
     executed_ns: int
-
-
-class StepTimes(Struct, frozen=True):
-    """When the steps of a performed plan ended, in nanoseconds of CLOCK_MONOTONIC: ``ended_ns`` by their index, 0 for
-    one that was not performed, or by which the process was gone: an exec. ``begun_ns`` is when the launcher was
-    started, ``child_ns`` when the cloned process began."""
-
-    plan: Plan
-    begun_ns: int
-    ended_ns: tuple[int, ...]
-    child_ns: int
-    executed_ns: int
-
-    def list_durations_ns(self) -> Iterator[tuple[Step | None, int]]:
-        """Yield each step in order with what it took; None stands for the clone. What passed until the launcher had
-        read the plan is the first step's; the last step's, an exec, lasts until the workload ran."""
-        last_ns = self.begun_ns
-        ends = list(zip(self.plan.steps(), self.ended_ns, strict=True))
-        parents = len(self.plan.parent)
-        marks = [*ends[:parents], (None, self.child_ns), *ends[parents:]]
-        for number, (step, ended_ns) in enumerate(marks, 1):
-            end_ns = ended_ns or (self.executed_ns if number == len(marks) else 0)
-            if end_ns:
-                yield step, max(0, end_ns - last_ns)
-                last_ns = end_ns
-
-
-def find_clock_shift_ns(plan: Plan) -> int:
-    """Return by how much CLOCK_MONOTONIC differs for the child of a plan that puts it into a time namespace."""
-    lines = (
-        line.split()
-        for step in plan.parent
-        if isinstance(step, Write) and step.path == TIME_OFFSETS
-        for line in step.data
-    )
-    return next((int(secs) * 1_000_000_000 + int(nanosecs) for name, secs, nanosecs in lines if name == "monotonic"), 0)
-
-
-_timed: ContextVar[list[StepTimes] | None] = ContextVar("_timed", default=None)
-
-
-@contextmanager
-def time_steps() -> Iterator[list[StepTimes]]:
-    """Within, the steps of each plan that this thread has performed are timed; the list grows by one with each plan
-    whose workload has been executed. A plan grows by one step, and each step by a system call; otherwise nothing is
-    timed, and costs nothing."""
-    times: list[StepTimes] = []
-    token = _timed.set(times)
-    try:
-        yield times
-    finally:
-        _timed.reset(token)
 
 
 class StepError(TestbedError):
@@ -158,19 +103,6 @@ def read_last_word(descriptor: int) -> Message:
     """What the process has come to: FAILED with a step and its errno; EXECUTING when nothing but execve was left; or
     kind 0."""
     return Message(*_MESSAGE.unpack(os.pread(descriptor, _MESSAGE.size, 0)))
-
-
-@contextmanager
-def memory_file(name: str, content: bytes = b"") -> Iterator[int]:
-    """A file in memory, at its beginning, with this content."""
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC)
-    try:
-        if content:
-            os.write(descriptor, content)
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 @cache
@@ -288,13 +220,16 @@ class Launch:
         self.pid = self.cloned_ns = 0
         self._launcher_pid = 0
         self._failure: Message | None = None
-        self._times: mmap.mmap | None = None
-        self._begun_ns = 0
+        self._noted: NotedTimes | None = None
 
     def __enter__(self) -> Launch:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            with self._asking_for_times(), memory_file("testbed-plan", encode(self.plan)) as plan:
+            with note_times(self.plan) as self._noted, ExitStack() as opened:
+                if self._noted is not None:
+                    self.plan = self._noted.plan
+                    self.descriptors = {**self.descriptors, TIMES_FD: self._noted.descriptor}
+                plan = opened.enter_context(memory_file("testbed-plan", encode(self.plan)))
                 self._launcher_pid = self.parent.start(plan, theirs.fileno(), self.descriptors, self.own)
         except BaseException:
             self.channel.close()
@@ -302,30 +237,6 @@ class Launch:
         finally:
             theirs.close()
         return self
-
-    @contextmanager
-    def _asking_for_times(self) -> Iterator[None]:
-        """Have the plan begin with the step that notes times, if this thread is to know them, and give it memory."""
-        if _timed.get() is None:
-            yield
-            return
-        self.plan = replace(self.plan, parent=(NoteTimes(TIMES_FD), *self.plan.parent))
-        size = _TIME_BYTES * (sum(1 for _ in self.plan.steps()) + 1)
-        with memory_file("testbed-times", bytes(size)) as file:
-            self._times = mmap.mmap(file, size)
-            self.descriptors = {**self.descriptors, TIMES_FD: file}
-            self._begun_ns = time.monotonic_ns()
-            yield
-
-    def _note_times(self) -> None:
-        """Add to the list of whoever has asked for times."""
-        times = _timed.get()
-        if self._times is not None and times is not None:
-            executed_ns = time.monotonic_ns()
-            *noted_ns, child_ns = struct.unpack(f"={len(self._times) // _TIME_BYTES}q", self._times)
-            shift_ns, parents = find_clock_shift_ns(self.plan), len(self.plan.parent)
-            ended_ns = (*noted_ns[:parents], *(noted and noted - shift_ns for noted in noted_ns[parents:]))
-            times.append(StepTimes(self.plan, self._begun_ns, ended_ns, child_ns - shift_ns, executed_ns))
 
     def next(self) -> Message | None:
         """The next message that is for the caller; None once the workload has been executed.
@@ -345,7 +256,8 @@ class Launch:
             raise StepError(self.plan, failure.number, failure.value)
         if executed(self.pid) is False:
             raise not_executed(self.parent.reap(self.pid))
-        self._note_times()
+        if self._noted is not None:
+            self._noted.conclude()
         return None
 
     def _receive(self) -> Message | None:

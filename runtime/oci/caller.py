@@ -22,7 +22,8 @@ from msgspec import Struct
 
 from runtime.cgroups import systemd
 from runtime.errors import TestbedError
-from runtime.launcher import Launch, StepError, memory_file, sealed_launcher
+from runtime.launcher import Launch, StepError, sealed_launcher
+from runtime.launcher.memory import memory_file
 from runtime.plan import steps as s
 from runtime.plan.encode import encode
 from runtime.plan.process import search_path

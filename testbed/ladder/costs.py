@@ -16,7 +16,8 @@ from statistics import median
 from msgspec import Struct
 
 from runtime.images.model import Image
-from runtime.launcher import StepTimes, launch, time_steps
+from runtime.launcher import launch
+from runtime.launcher.times import StepTimes, time_steps
 from runtime.plan.steps import Exec, Plan
 from testbed.ladder.closed_loop import count_answers
 from testbed.ladder.gauge import Gauge, make_instance

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from runtime.launcher import Launch, StepError, launch, memory_file, time_steps
+from runtime.launcher import Launch, StepError, launch
+from runtime.launcher.memory import memory_file
+from runtime.launcher.times import time_steps
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 

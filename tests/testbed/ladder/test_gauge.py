@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from runtime.errors import WorkloadError
 from runtime.images.model import Image, ImageConfig, Layer
-from runtime.launcher import time_steps
+from runtime.launcher.times import time_steps
 from runtime.spec import Resources
 from testbed.lab import Lab
 from testbed.ladder.build import GAUGE

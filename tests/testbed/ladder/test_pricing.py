@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.launcher import StepTimes
+from runtime.launcher.times import StepTimes
 from runtime.plan import constants as k
 from runtime.plan import steps as s
 from testbed.ladder.costs import FULL, QUICK_VIRTUAL, Step, compute_copies, list_steps
