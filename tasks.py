@@ -5,15 +5,12 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from invoke import Collection, Context, Result, task
-from invoke.exceptions import Exit
+from invoke import Collection, Context, task
 
-from reports.commands import builds, images, lists, projects, roots, rungs, runs, unions
+from reports.commands import builds, bundles, images, lists, projects, roots, rungs, runs, testing, unions
 from reports.commands import fleet as fleets
 from reports.commands import ladder as ladders
 from reports.commands import plan as plans
@@ -202,48 +199,6 @@ def _conclude(run: Path, as_json: bool, comparison: Comparison | None = None) ->
     return 0
 
 
-@task(
-    positional=["run"],
-    help={
-        "run": "a run in the reference machine: its folder, or its id in results/",
-        "out": "the file (default: RUN.bundle)",
-    },
-)
-@reporting
-def bundle(context: Context, run: str, out: str = "") -> int:
-    """Write all inputs of a run in the reference machine, and what it must give again, to one file."""
-    from testbed.machine.bundle import bundle
-    from testbed.results import RunFolder
-    from testbed.run_folders import locate
-
-    folder = RunFolder.open(locate(run, ROOT / "results"))
-    target = Path(out) if out else Path(f"{folder.run_id}.bundle")
-    digest = bundle(folder, ROOT / "scenarios", target, print_progress)
-    print(f"bundle: {target} ({target.stat().st_size >> 20} MiB), inputs {digest}")
-    return 0
-
-
-@task(
-    positional=["file"],
-    help={
-        "file": "a file that bundle has written, here or elsewhere",
-        "any-qemu": "also with an emulator of another version than the bundle names",
-        "wait": "wait while another run is measured on this host, instead of being refused",
-    },
-)
-@reporting
-def reproduce(context: Context, file: str, any_qemu: bool = False, wait: bool = False) -> int:
-    """Run a bundle again and say whether its results are identical, or which metric differs from which trial on."""
-    from testbed.machine.bundle import reproduce
-
-    differences = reproduce(Path(file), print_progress, any_qemu=any_qemu, wait=wait)
-    for one in differences:
-        print(one)
-    if not differences:
-        print("identical")
-    return 3 if differences else 0
-
-
 @task(help={"run": "a run folder, or the id of a run in results/ (default: the newest there)"})
 @reporting
 def report(context: Context, run: str = "") -> int:
@@ -320,72 +275,6 @@ def new(context: Context, name: str) -> int:
     return 0
 
 
-_C_FILES = (
-    "runtime/launcher/*.c runtime/launcher/client/*.[ch] runtime/launcher/executor/*.[ch]"
-    " testbed/ladder/program/*.c testbed/load/generator/*.[ch] testbed/neighbours/program/*.[ch]"
-    " testbed/probes/program/*.[ch] testbed/sampler/*.c"
-    " benchmarks/reference/*.[ch] tests/runtime/builder/*.c tests/runtime/launcher/*.c tests/testbed/load/*.c"
-)
-LINT = (
-    "ruff check .",
-    "ruff format --check .",
-    f"clang-format --dry-run --Werror {_C_FILES}",
-    "codespell",
-    "mypy",
-    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run testbed/substitutes/images/*/*.sh",
-    "python -m runtime.launcher.build --analyze",
-    "python -m testbed.sampler.build --analyze",
-    "python -m testbed.load.build --analyze",
-    "python -m testbed.neighbours.build --analyze",
-    "python -m testbed.ladder.build --analyze",
-    "python -m testbed.probes.build --analyze",
-)
-
-# Checks are independent of each other, and mypy takes as long as all the others.
-_LINT_AT_ONCE = 2
-
-
-def _run_unseen(context: Context, check: str) -> Result:
-    """Run a check beside others: what it prints is in the result."""
-    return context.run(check, warn=True, pty=False, hide=True, in_stream=False)
-
-
-def checks(select: str, only: str, coverage: bool = False) -> tuple[str, ...]:
-    """The command lines of a test run. Raises UsageError for a part that there is not."""
-    tests = "python -m tests.streams --durations=10" + " --coverage" * coverage + (f" -k '{select}'" if select else "")
-    parts = {"": (*LINT, tests), "lint": LINT, "tests": (tests,)}
-    if only not in parts:
-        raise UsageError(f"test --only {only}: there is no such part", "lint or tests")
-    return parts[only]
-
-
-@task(
-    help={
-        "select": "only tests whose names match (pytest -k)",
-        "only": "one part: lint (with types) or tests",
-        "coverage": "measure how much of the code runs without guests, which takes half as long again",
-    }
-)
-def test(context: Context, select: str = "", only: str = "", coverage: bool = False) -> None:
-    """Lint, types and all tests."""
-    try:
-        chosen = checks(select, only, coverage)
-    except UsageError as error:
-        raise Exit(f"error: {error}", code=error.exit_code) from error
-    with context.cd(str(ROOT)), context.prefix(f"PATH='{Path(sys.executable).parent}':\"$PATH\""):
-        lint = [check for check in chosen if check in LINT]
-        with ThreadPoolExecutor(_LINT_AT_ONCE) as threads:
-            for check, done in zip(lint, threads.map(partial(_run_unseen, context), lint), strict=True):
-                print(f"$ {check}\n{done.stdout}{done.stderr}", end="", flush=True)
-                if not done.ok:
-                    threads.shutdown(wait=False, cancel_futures=True)
-                    raise Exit(f"failed: {check}", code=1)
-        for check in chosen[len(lint) :]:
-            print(f"$ {check}", flush=True)
-            if not context.run(check, warn=True, pty=False).ok:
-                raise Exit(f"failed: {check}", code=1)
-
-
 @task(positional=["shell"], help={"shell": "bash, zsh or fish"})
 @reporting
 def completion(context: Context, shell: str) -> int:
@@ -398,7 +287,7 @@ def completion(context: Context, shell: str) -> int:
 
 # The tasks so far stand by themselves; those of a group come after it.
 namespace = Collection.from_module(sys.modules[__name__])
-for more in (fleets, plans, ladders, lists, projects, rungs, runs):
+for more in (bundles, fleets, plans, ladders, lists, projects, rungs, runs, testing):
     for one in Collection.from_module(more).tasks.values():
         namespace.add_task(one)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from invoke.exceptions import Exit
 
 import tasks
 from runtime import __version__
@@ -116,15 +115,6 @@ def test_the_workflow_calls_tasks_and_options_that_exist() -> None:
         options = {flag for argument in tasks.namespace[name].get_arguments() for flag in argument.names}
         asked = {word.removeprefix("--") for word in words if word.startswith("--")}
         assert asked - {"help"} <= options, name
-
-
-def test_a_test_run_has_two_parts() -> None:
-    lint, tests = tasks.checks("", "lint"), tasks.checks("", "tests")
-    assert (*lint, *tests) == tasks.checks("", "")
-    assert {"ruff check .", "codespell", "mypy"} <= set(lint)
-    assert tasks.checks("load", "tests") == ("python -m tests.streams --durations=10 -k 'load'",)
-    with pytest.raises(Exit, match="test --only everything: there is no such part"):
-        tasks.test.body(None, only="everything")
 
 
 def test_the_lock_names_everything_that_is_needed() -> None:
