@@ -18,6 +18,8 @@ from runtime.errors import TestbedError
 from runtime.kernel_files import parse_flat_keyed
 from runtime.speed import is_over, scale
 
+_MOST_NAMED = 8  # of the processes that keep a cgroup from being removed
+
 
 @contextmanager
 def _unless_removed() -> Iterator[None]:
@@ -48,10 +50,9 @@ def _with_those_below(directory: Path) -> Iterator[Path]:
 
 
 def _content(path: Path) -> str:
-    try:
+    with suppress(FileNotFoundError, ProcessLookupError):  # the latter is that of a process which has ended
         return path.read_text().strip()
-    except FileNotFoundError:
-        return ""
+    return ""
 
 
 class Throttling(Struct, frozen=True):
@@ -154,6 +155,13 @@ class Cgroup(Struct, frozen=True):
                     found.update(int(line) for line in (path / "cgroup.procs").read_text().split())
         found.discard(0)  # a process of another pid namespace
         return tuple(sorted(found))
+
+    def _describe_processes(self) -> str:
+        """Which processes are in it, by number and the name of their program; empty when there are none."""
+        processes = self.pids()
+        named = [f"{pid} ({_content(Path(f'/proc/{pid}/comm'))})" for pid in processes[:_MOST_NAMED]]
+        more = [f"{len(processes) - _MOST_NAMED} more"] * (len(processes) > _MOST_NAMED)
+        return f"processes in it: {', '.join(named + more)}" if processes else ""
 
     def plan_making(self, *, delegate: bool = True) -> Making:
         """Find the steps that are still needed to make it, without limits.
@@ -291,7 +299,8 @@ class Cgroup(Struct, frozen=True):
                 by.remove_directories(directories)
             except OSError as error:
                 if error.errno != errno.EBUSY or is_over(began_s, timeout_s):
-                    raise TestbedError(f"remove cgroup {error.filename or self.name}: {error.strerror}") from error
+                    what = f"remove cgroup {error.filename or self.name}: {error.strerror}"
+                    raise TestbedError(what, self._describe_processes()) from error
                 time.sleep(0.001)
             else:
                 return

@@ -55,6 +55,20 @@ def test_the_whole_host_is_nobodys(name: str, operation: str, tmp_path: Path) ->
         bystander.kill()
 
 
+def test_what_keeps_it_from_being_removed_is_named(cgroup_parent: str) -> None:
+    cgroup = make(f"{cgroup_parent}/kept")
+    joins = "; ".join(f"echo $$ > {directory}/cgroup.procs" for directory in cgroup.directories())
+    with subprocess.Popen(["/bin/sh", "-c", f"{joins}; echo in; exec sleep 60"], stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline() == b"in\n"
+        while Path(f"/proc/{process.pid}/comm").read_text() != "sleep\n":
+            time.sleep(0.001)
+        with pytest.raises(TestbedError, match="Device or resource busy") as caught:
+            cgroup.remove(timeout_s=0.01)
+        assert caught.value.hint == f"processes in it: {process.pid} (sleep)"
+        cgroup.kill()
+    cgroup.remove()
+
+
 def test_remove_of_what_is_not_there_is_harmless(cgroup_parent: str) -> None:
     cgroup = Cgroup(f"{cgroup_parent}/never")
     started = time.monotonic()
