@@ -1,4 +1,4 @@
-"""Run by test_build in a mount namespace of its own: build on a file system that is too small."""
+"""Run by test_build_failures in a mount namespace of its own: build on a file system that is too small."""
 
 from __future__ import annotations
 
