@@ -63,10 +63,13 @@ class Container(Struct):
         """Kill the processes that still run and remove the cgroup.
 
         When the first process of a pid namespace is killed, the kernel ends all others in it before it reports that one
-        as dead. The mounts, namespaces and veth disappear with them.
+        as dead; it waits for those that joined from outside to be reaped, so whatever shares the namespace is to be
+        deleted before. In a shared namespace, the others are killed after it. The mounts, namespaces and veth disappear
+        with them.
         """
         self.send_signal(signal.SIGKILL)
         self.wait()
+        self.cgroup.kill()
         self.cgroup.remove()
 
 

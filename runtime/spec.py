@@ -48,7 +48,10 @@ DEFAULT_RLIMITS = (Rlimit("RLIMIT_NOFILE", 1024, 4096),)
 # The kernel gives a new cgroup this period (kernel/sched/fair.c, default_cfs_period), so it need not be written. On v1
 # each such write makes the kernel walk all cgroups of the host.
 CPU_PERIOD_USEC = 100_000
-_NAMESPACES = tuple(Namespace(kind) for kind in ("mount", "pid", "uts", "ipc", "cgroup"))
+_NAMESPACES = ("mount", "pid", "uts", "ipc", "cgroup", "network")
+# Of a workload that has the network namespace of whoever starts it.
+CALLERS_NETWORK = (("network", ""),)
+_SHM = "/dev/shm"
 _CONFINED = (limits.DeviceRule(False),)  # limited to the devices that every container has
 _PROC, *_OTHERS = DEFAULT_MOUNTS
 WORKLOAD_MOUNTS = (replace(_PROC, options=("nosuid", "noexec", "nodev")), *_OTHERS)
@@ -97,12 +100,13 @@ class Spec(Struct, frozen=True):
 
     ``layers`` are the absolute paths of the image's layer directories, bottom first; ``hosts`` maps
     names to addresses and becomes ``/etc/hosts``; ``link`` None leaves only the loopback interface.
-    ``host_network`` shares the caller's network namespace instead (the services of a pod need it). ``seccomp``
-    puts the default profile in front of the kernel, be it the host's or a guest's. ``mounts`` are made besides those
-    that every workload has; a guest can have none of the host's directories. The root of a ``read_only`` workload takes
-    no writes. ``resolver`` is the text of its /etc/resolv.conf, empty for the image's own.
-    ``sysctls`` are settings of its own namespaces, or of its guest's kernel; a guest has none of the host's
-    ``devices``.
+    ``shared`` are the kinds of namespaces that are not its own, each with whose it has: "" for the caller's, the name
+    of another workload (``runtime.plan.sharing`` has it joined), or the path of one. With the IPC namespace comes its
+    owner's /dev/shm; without ``shm`` it has none at all. ``seccomp`` puts the default profile in front of the kernel,
+    be it the host's or a guest's. ``mounts`` are made besides those that every workload has; a guest can have none of
+    the host's directories. The root of a ``read_only`` workload takes no writes. ``resolver`` is the text of its
+    /etc/resolv.conf, empty for the image's own. ``sysctls`` are settings of its own namespaces, or of its guest's
+    kernel; a guest has none of the host's ``devices``.
     """
 
     process: Process
@@ -111,7 +115,8 @@ class Spec(Struct, frozen=True):
     resources: Resources = Resources()
     link: Link | None = None
     hosts: tuple[tuple[str, str], ...] = ()
-    host_network: bool = False
+    shared: tuple[tuple[str, str], ...] = ()
+    shm: bool = True
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
     seccomp: bool = True
@@ -123,8 +128,13 @@ class Spec(Struct, frozen=True):
 
     @property
     def all_mounts(self) -> tuple[Mount, ...]:
-        """The mounts of the configuration, in order."""
-        return (*WORKLOAD_MOUNTS, *self.mounts)
+        """The mounts of the configuration, in order, but for what another workload lends."""
+        ipc = dict(self.shared).get("ipc")
+        if self.shm and ipc is None:
+            return (*WORKLOAD_MOUNTS, *self.mounts)
+        usual = tuple(mount for mount in WORKLOAD_MOUNTS if mount.destination != _SHM)
+        callers = Mount(_SHM, "bind", _SHM, ("rbind", "nosuid", "noexec", "nodev"))
+        return (*usual, *((callers,) if self.shm and ipc == "" else ()), *self.mounts)
 
 
 def cpu_quota_usec(cpus: float) -> int:
@@ -176,12 +186,13 @@ def configuration(spec: Spec) -> Config:
 
     Raises UsageError for an empty command or an unknown capability.
     """
-    network = () if spec.host_network else (Namespace("network"),)
+    shared = dict(spec.shared)
+    kinds = ((kind, shared.get(kind)) for kind in _NAMESPACES)
     linux = Linux(
         sysctl=dict(spec.sysctls),
         resources=_with_devices(configured_limits(spec.resources), spec.devices),
         devices=tuple(one.node for one in spec.devices),
-        namespaces=(*_NAMESPACES, *network),
+        namespaces=tuple(Namespace(kind, path or "") for kind, path in kinds if path != ""),
         seccomp=default_profile(spec.process.capabilities) if spec.seccomp else None,
         rootfs_propagation="rprivate",
         masked_paths=spec.masked_paths,
@@ -191,7 +202,7 @@ def configuration(spec: Spec) -> Config:
         OCI_VERSION,
         Root("rootfs", spec.read_only),
         configured_process(spec.process),
-        spec.hostname,
+        "" if "uts" in shared else spec.hostname,
         mounts=spec.all_mounts,
         linux=linux,
     )

@@ -33,6 +33,7 @@ from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.launcher.memory import memory_file
 from runtime.plan.network import Attachment
+from runtime.plan.sharing import with_paths
 from runtime.spec import Spec
 
 # Of a container, by its name.
@@ -141,6 +142,7 @@ def supervise(
         for port, (name, spec) in enumerate(specs.items(), start=1):
             attachment = Attachment(bridge_index, port) if spec.link else None
             try:
+                spec = with_paths(spec, lambda other: running[other].container.process.pid)
                 started, output = _start(name, spec, attachment)
             except TestbedError as error:
                 _say(name, FAILED + str(error).replace("\n", " "))

@@ -52,6 +52,7 @@ from runtime.plan.root import (
     image_root_steps,
     mapped_root_steps,
 )
+from runtime.plan.sharing import lend_steps, lent_step
 
 # These are the points at which the first process waits for the runtime.
 RECORDED, CREATED, STARTING, PLACED, CONNECTED, POOLED = 0, 1, 2, 3, 4, 5
@@ -73,7 +74,8 @@ class Choices(Struct, frozen=True):
     container is killed when the thread that started it ends. ``waits_connected``: the process waits, before it executes
     its program, until its parent has connected its network namespace. ``pooled``: it does all but execute its program,
     and waits there until its parent tells it to go on. ``chroot``: its root is only changed to, which leaves the host's
-    tree where it is. ``landlock`` is the step that confines it so, or None.
+    tree where it is. ``landlock`` is the step that confines it so, or None. ``lender`` is the directory of /proc of the
+    process whose /dev/shm it has, or empty.
     """
 
     rootfs: str
@@ -95,6 +97,7 @@ class Choices(Struct, frozen=True):
     pooled: bool = False
     chroot: bool = False
     landlock: s.Step | None = None
+    lender: str = ""
 
 
 def _limits(config: Config, choices: Choices) -> Resources:
@@ -207,6 +210,10 @@ def _mounts(
     steps: list[s.Step] = []
     held: list[s.Step] = []
     first = FIRST_HELD + sum(isinstance(step, s.OpenTree) for step in outside)
+    lent: tuple[s.Step, ...] = ()
+    if choices.lender:
+        outside += lend_steps(choices.lender, first)
+        first, lent = first + 1, (lent_step(first),)
     notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
     for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # without it they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
@@ -221,7 +228,7 @@ def _mounts(
             steps += mount_steps(shown, hierarchies, choices.cgroup, bundle, maps)
         if inside(mount.destination) == ".":
             steps += [s.Chdir(choices.rootfs), HOLD_ROOT]  # this mount is the root from here on
-    steps += [*nodes, *(link_steps() if own_dev else ())]
+    steps += [*lent, *nodes, *(link_steps() if own_dev else ())]
     if choices.rootless:  # an unprivileged user cannot copy mounts on the host
         pass
     elif "user" in kinds:  # as when the kernel copies a tree into one, the copies cannot affect the host's mounts

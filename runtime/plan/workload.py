@@ -11,6 +11,7 @@ from runtime.errors import UsageError
 from runtime.plan.bundle import Choices, bundle_plan
 from runtime.plan.network import Attachment, Connection
 from runtime.plan.root import ImageRoot, identity_files
+from runtime.plan.sharing import find_lender
 from runtime.plan.steps import Plan
 from runtime.spec import Spec, configuration
 from runtime.unionfs.overlay import WritableLayer
@@ -50,12 +51,13 @@ def workload_plan(
     Raises UsageError for a spec with a link and no ``attachment``, and as ``bundle_plan`` does.
     """
     connection = None
-    if spec.link is not None and not spec.host_network:
+    if spec.link is not None:
         if attachment is None:
             raise UsageError(f"container {cgroup}: {spec.link.address} needs a bridge to be attached to")
         connection = Connection(spec.link, attachment)
     config = configuration(spec)
-    choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True, pooled=pooled)
+    lender = find_lender(spec)
+    choices = Choices("", cgroup, start_immediately=True, makes_cgroup=True, pooled=pooled, lender=lender)
     image = ImageRoot(spec.layers, identity_files(spec.hostname, spec.hosts, spec.resolver), writable)
     if building is not None:
         choices = replace(choices, keyring="build", ends_with_parent=True, waits_connected=building.connected)

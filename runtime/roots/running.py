@@ -17,7 +17,7 @@ from runtime.roots import mount_points
 from runtime.roots.model import Root
 from runtime.roots.pausing import cgroup_of, lease_of, made_freezable
 from runtime.roots.store import RootStore
-from runtime.spec import Process, Spec
+from runtime.spec import CALLERS_NETWORK, Process, Spec
 from runtime.unionfs.usage import is_in_use
 
 
@@ -37,7 +37,7 @@ def run(store: RootStore, name: str, command: Sequence[str], host_network: bool 
                 _process(store, root, layers, command),
                 layers,
                 name[:64],
-                host_network=host_network,
+                shared=CALLERS_NETWORK if host_network else (),
             )
             undo.enter_context(lease(lease_of(root)))
             undo.enter_context(made_freezable(root))

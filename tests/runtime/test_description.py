@@ -20,7 +20,8 @@ def test_what_is_described_comes_out_as_it_went_in() -> None:
     )
     link = Link(IPv4Interface("10.0.0.2/24"), "02:00:0a:00:00:02", IPv4Address("10.0.0.1"))
     full = Spec(process, ("/a", "/b"), "web", Resources(64 << 20, 0.5, 32), link, (("redis", "10.0.0.3"),))
-    least = Spec(Process(("true",)), ("/a",), "least", host_network=True, masked_paths=(), readonly_paths=())
+    shared = (("network", ""), ("ipc", "web"))
+    least = Spec(Process(("true",)), ("/a",), "least", shared=shared, shm=False, masked_paths=(), readonly_paths=())
     no_gateway = Spec(Process(("true",)), ("/a",), "inner", link=Link(link.address, link.mac))
     specs = {"web": full, "least": least, "inner": no_gateway}
     found, rest = from_json(to_json(specs, bridge_index=7))

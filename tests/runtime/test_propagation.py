@@ -190,10 +190,10 @@ def test_the_interfaces_containers_leave_the_hosts_mounts(
 import sys
 from runtime.container import run
 from runtime.plan.workload import Building
-from runtime.spec import Process, Spec
+from runtime.spec import CALLERS_NETWORK, Process, Spec
 from runtime.unionfs.overlay import WritableLayer
 layer, name, *writable = sys.argv[1:]
-spec = Spec(Process(("sh", "-c", "echo done")), (layer,), "name", host_network=bool(writable))
+spec = Spec(Process(("sh", "-c", "echo done")), (layer,), "name", shared=CALLERS_NETWORK if writable else ())
 sys.exit(run(spec, name=name, building=Building(WritableLayer(*writable)) if writable else None))
 """
     writable = [tmp_path / "upper", tmp_path / "work"] if how != "on tmpfs" else []

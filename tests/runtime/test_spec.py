@@ -34,11 +34,36 @@ def test_it_is_a_configuration_that_the_command_line_would_take() -> None:
     assert not [warning for warning in warnings if "CAP_" not in warning], "but for what is not ours to give"
 
 
-@pytest.mark.parametrize(("host_network", "own"), [(False, True), (True, False)])
-def test_all_its_namespaces_are_new(host_network: bool, own: bool) -> None:
-    namespaces = configuration(replace(TRUE, host_network=host_network)).linux.namespaces
-    assert {n.type for n in namespaces} == {"mount", "pid", "uts", "ipc", "cgroup", *(("network",) if own else ())}
-    assert not any(n.path for n in namespaces)
+KINDS = {"mount", "pid", "uts", "ipc", "cgroup", "network"}
+
+
+def test_all_its_namespaces_are_new() -> None:
+    namespaces = configuration(TRUE).linux.namespaces
+    assert {n.type for n in namespaces} == KINDS and not any(n.path for n in namespaces)
+
+
+def test_those_that_it_shares_are_the_callers_or_at_a_path() -> None:
+    shared = replace(TRUE, shared=(("network", "/proc/7/ns/net"), ("pid", ""), ("uts", "")))
+    config = configuration(shared)
+    paths = {n.type: n.path for n in config.linux.namespaces}
+    assert paths.keys() == KINDS - {"pid", "uts"} and paths["network"] == "/proc/7/ns/net"
+    assert config.hostname == "", "the host's name is not its to set"
+
+
+SHM = [
+    ((), True, ["tmpfs"]),
+    ((), False, []),
+    ((("ipc", ""),), True, ["bind"]),
+    ((("ipc", "/proc/7/ns/ipc"),), True, []),
+]
+
+
+@pytest.mark.parametrize(("shared", "shm", "types"), SHM)
+def test_shared_memory_comes_with_the_ipc_namespace(
+    shared: tuple[tuple[str, str], ...], shm: bool, types: list[str]
+) -> None:
+    mounts = configuration(replace(TRUE, shared=shared, shm=shm)).mounts
+    assert [mount.type for mount in mounts if mount.destination == "/dev/shm"] == types
 
 
 def test_its_mounts_are_those_of_every_container() -> None:

@@ -16,15 +16,8 @@ from runtime.cgroups import Hierarchies
 from runtime.config.process import ConsoleSize
 from runtime.config.process import Process as Configured
 from runtime.plan.cgroup import join_in_two
-from runtime.plan.constants import (
-    CLONE_NEWCGROUP,
-    CLONE_NEWIPC,
-    CLONE_NEWNET,
-    CLONE_NEWNS,
-    CLONE_NEWPID,
-    CLONE_NEWUTS,
-)
-from runtime.plan.execution import further_steps
+from runtime.plan.constants import CLONE_NEWCGROUP
+from runtime.plan.execution import NAMESPACE_FLAGS, further_steps, kinds_of
 from runtime.plan.steps import Chroot, JoinProcess, Plan, Step, Unshare
 from runtime.spec import Process, Spec, configuration, configured_process
 from runtime.supervisor import CGROUP
@@ -32,7 +25,6 @@ from vm_images.plans import pod
 from vm_images.plans.container_host import CONTROLLERS
 from vm_images.plans.guest import TASKS, WORKLOAD
 
-_NAMESPACES = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP
 _HOST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
 # Rows and columns of a terminal.
 Size = tuple[int, int]
@@ -71,6 +63,6 @@ def _in_container(
     spec: Spec, process: Process, hierarchies: Hierarchies, cgroup: str, number: int, size: Size | None
 ) -> Plan:
     joining, joined = join_in_two(hierarchies, cgroup)
-    flags = _NAMESPACES | (CLONE_NEWNET if spec.link is not None else 0)
+    flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds_of(configuration(spec)))
     child = further_steps(_configured(process, size), configuration(spec), first=joined)
     return Plan(child, (*joining, JoinProcess(pod.FIRST_PROCESS + number, flags)))

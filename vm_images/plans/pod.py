@@ -32,7 +32,7 @@ from runtime.plan.steps import (
     forked,
 )
 from runtime.plan.workload import workload_plan
-from runtime.spec import Link, Spec
+from runtime.spec import CALLERS_NETWORK, Link, Spec
 from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps, serve_commands
 
 # Where the server of commands has the first process of the first service, and then those of the others.
@@ -78,7 +78,7 @@ def _lower(disk: str) -> str:
 
 def inside(spec: Spec) -> Spec:
     """Return what runs in the machine: a container that has the machine's network."""
-    return replace(spec, link=None, host_network=True)
+    return replace(spec, link=None, shared=CALLERS_NETWORK)
 
 
 def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:

@@ -35,7 +35,7 @@ class JoinNamespace(Step, frozen=True):
 
 class JoinProcess(Step, frozen=True):
     """Call setns(2) to join the namespaces of the types ``flags`` that the process at descriptor ``fd`` (pidfd_open(2))
-    is in; with its mount namespace comes the root of that."""
+    is in, or the one namespace that it is a descriptor of; with a mount namespace comes the root of that."""
 
     purpose = purposes.NAMESPACE
 
@@ -43,7 +43,7 @@ class JoinProcess(Step, frozen=True):
     flags: Word
 
     def describe(self) -> str:
-        return f"setns to those of the process at descriptor {self.fd}: {flag_names(self.flags, CLONE_FLAGS)}"
+        return f"setns to those of descriptor {self.fd}: {flag_names(self.flags, CLONE_FLAGS)}"
 
 
 class NewUserNamespace(Step, frozen=True):

@@ -15,7 +15,7 @@ from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNET
 from runtime.plan.explain import explain
 from runtime.plan.network import OWN_NAMESPACE, Attachment
 from runtime.plan.workload import Building, workload_plan
-from runtime.spec import Link, Process, Resources, Spec, User
+from runtime.spec import CALLERS_NETWORK, Link, Process, Resources, Spec, User
 from runtime.unionfs.overlay import WritableLayer
 
 V1 = Hierarchies(
@@ -58,9 +58,11 @@ def test_the_memory_limit_is_written_and_its_cgroup_joined_before_anything_is_ma
     assert plan.parent[-1] == s.Affinity()
 
 
-@pytest.mark.parametrize("host_network", [False, True])
-def test_the_other_cgroups_are_limited_and_joined_while_the_hosts_root_is_there(host_network: bool) -> None:
-    plan = workload_plan(spec(host_network=host_network), V1, "testbed/r/i")
+@pytest.mark.parametrize("shared", [(), CALLERS_NETWORK])
+def test_the_other_cgroups_are_limited_and_joined_while_the_hosts_root_is_there(
+    shared: tuple[tuple[str, str], ...],
+) -> None:
+    plan = workload_plan(spec(shared=shared), V1, "testbed/r/i")
     written = {step.path: step.data[0] for step in of_type(plan.parent, s.Write)}
     assert written["/cg/cpu/testbed/r/i/cpu.cfs_quota_us"] == "50000"
     assert written["/cg/pids/testbed/r/i/pids.max"] == "32"
@@ -151,8 +153,8 @@ def test_a_link_without_a_bridge_is_refused() -> None:
         workload_plan(spec(link=LINK), V1, "testbed/r/i")
 
 
-def test_host_network_makes_no_namespace() -> None:
-    plan = workload_plan(spec(host_network=True), V1, "testbed/r/i")
+def test_a_callers_network_is_no_new_namespace() -> None:
+    plan = workload_plan(spec(shared=CALLERS_NETWORK), V1, "testbed/r/i")
     assert not plan.clone_flags & CLONE_NEWNET
     assert of_type(tuple(plan.steps()), s.Netlink) == []
 
