@@ -152,7 +152,7 @@ def supervise(
             _serve(bytes.fromhex(server), first_process, (one.container for one in running.values()))
         return _watch(running, tenants)
     finally:
-        for one in running.values():
+        for one in reversed(running.values()):  # who shares the processes of another ends before it
             one.container.delete()
 
 

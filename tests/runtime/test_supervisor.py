@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -67,11 +68,23 @@ def test_a_line_without_an_end_is_passed_on_in_parts() -> None:
 
 
 def supervise(
-    folder: Path, layer: Path, run: str, scripts: Mapping[str, str], tenants: tuple[str, ...]
+    folder: Path,
+    layer: Path,
+    run: str,
+    scripts: Mapping[str, str],
+    tenants: tuple[str, ...],
+    shared: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
-    """Supervise containers of these scripts for real; their names begin with ``run``. Nothing of them is left."""
+    """Supervise containers of these scripts for real; their names begin with ``run``. Nothing of them is left. They
+    have what is ``shared`` of others, by kind."""
     specs = {
-        f"{run}-{name}": Spec(Process(("sh", "-c", script)), (str(layer),), "box") for name, script in scripts.items()
+        f"{run}-{name}": Spec(
+            Process(("sh", "-c", script)),
+            (str(layer),),
+            "box",
+            shared=tuple((kind, f"{run}-{of}") for kind, of in shared.get(name, ())),
+        )
+        for name, script in scripts.items()
     }
     description = folder / "description"
     description.write_text(to_json(specs, tenants=[f"{run}-{name}" for name in tenants]))
@@ -98,6 +111,26 @@ def test_who_is_no_tenant_ends_them(busybox_layer: Path, run_name: str, tmp_path
         tmp_path, busybox_layer, run_name, {"web": "sleep 99", "redis": "exit 4", "one": "sleep 99"}, ("one",)
     )
     assert done.returncode == 4 and done.stdout.splitlines()[-1] == "testbed: redis: ended: 4"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("first", ["app", "side", "other"])
+def test_one_shares_anothers_namespaces(busybox_layer: Path, run_name: str, tmp_path: Path, first: str) -> None:
+    """Whichever ends first, all end."""
+    links = "; ".join(f"busybox readlink /proc/self/ns/{kind}" for kind in ("pid", "net", "ipc"))
+    last = {name: "exit 6" if name == first else "exec sleep 99" for name in ("app", "side", "other")}
+    waiting = "while [ ! -e /dev/shm/{} ]; do sleep 0.01; done"
+    scripts = {
+        "app": f"echo lent > /dev/shm/memory; {links}; {waiting.format('seen')}; {last['app']}",
+        "side": f"{waiting.format('memory')}; {links}; echo > /dev/shm/seen; {last['side']}",
+        "other": f"sleep 0.5; {last['other']}",
+    }
+    shared = {"side": tuple((kind, "app") for kind in ("pid", "network", "ipc"))}
+    done = supervise(tmp_path, busybox_layer, run_name, scripts, (), shared)
+    said = [line.split(": ", 1) for line in done.stdout.splitlines()]
+    app, side = ([text for name, text in said if name == one and ":[" in text] for one in ("app", "side"))
+    assert len(app) == 3 and app == side
+    assert done.returncode in (6, 137), "with a namespace's first process all end that are in it"
 
 
 @pytest.mark.root
