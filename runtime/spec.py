@@ -51,7 +51,8 @@ CPU_PERIOD_USEC = 100_000
 _NAMESPACES = ("mount", "pid", "uts", "ipc", "cgroup", "network")
 # Of a workload that has the network namespace of whoever starts it.
 CALLERS_NETWORK = (("network", ""),)
-_SHM = "/dev/shm"
+# Where shared memory is.
+SHM = "/dev/shm"
 _CONFINED = (limits.DeviceRule(False),)  # limited to the devices that every container has
 _PROC, *_OTHERS = DEFAULT_MOUNTS
 WORKLOAD_MOUNTS = (replace(_PROC, options=("nosuid", "noexec", "nodev")), *_OTHERS)
@@ -132,8 +133,8 @@ class Spec(Struct, frozen=True):
         ipc = dict(self.shared).get("ipc")
         if self.shm and ipc is None:
             return (*WORKLOAD_MOUNTS, *self.mounts)
-        usual = tuple(mount for mount in WORKLOAD_MOUNTS if mount.destination != _SHM)
-        callers = Mount(_SHM, "bind", _SHM, ("rbind", "nosuid", "noexec", "nodev"))
+        usual = tuple(mount for mount in WORKLOAD_MOUNTS if mount.destination != SHM)
+        callers = Mount(SHM, "bind", SHM, ("rbind", "nosuid", "noexec", "nodev"))
         return (*usual, *((callers,) if self.shm and ipc == "" else ()), *self.mounts)
 
 

@@ -79,12 +79,16 @@ class Lab:
 
     It is the calling thread that moves, and threads that it starts later; enter before starting any.
     ``bridge_index`` is the bridge's interface index while inside. One that leads ``outward`` is the way out of all
-    that is in it, and asks names for it (testbed.projects.outward); else nothing leads out.
+    that is in it, and asks names for it (testbed.projects.outward); else nothing leads out. Of one that ``lends_host``,
+    services that are to be in the host's network are where the lab was entered from, at ``host_path``; else that is
+    empty, and the lab stands for the host.
     """
 
-    def __init__(self, *, outward: bool = False) -> None:
+    def __init__(self, *, outward: bool = False, lends_host: bool = False) -> None:
         self.outward = outward
         self.bridge_index = 0
+        self.host_path = ""
+        self._lends_host = lends_host
         self._attachments = count(1)
         self._undo = ExitStack()
         self._neighbours: set[str] = set()
@@ -100,6 +104,9 @@ class Lab:
             undo.callback(os.close, home)
             _move("unshare", CLONE_NEWNET)
             undo.callback(_move, "setns", home, CLONE_NEWNET)
+            if self._lends_host:
+                self.host_path = f"/proc/{os.getpid()}/fd/{home}"
+                undo.callback(setattr, self, "host_path", "")
             self._build()
             for act in self._when_entered:
                 act()
@@ -137,6 +144,17 @@ class Lab:
             network.request(message, f"set neighbour {link.address.ip}")
             self._neighbours.add(link.mac)
         return link
+
+    def open_socket(self, on_host: bool = False) -> socket.socket:
+        """Return a socket for TCP in the lab or, ``on_host``, in the network that services of the host's are in."""
+        if not on_host or not self.host_path:
+            return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        with Path(self.host_path).open("rb") as host, Path("/proc/thread-self/ns/net").open("rb") as lab:
+            try:
+                _move("setns", host.fileno(), CLONE_NEWNET)
+                return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            finally:
+                _move("setns", lab.fileno(), CLONE_NEWNET)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

@@ -27,6 +27,7 @@ from testbed.neighbours.cases import list_cases
 from testbed.platforms import registry
 from testbed.platforms.own_kernel import require_options
 from testbed.platforms.registry import Machines
+from testbed.platforms.spaces import require_apart_on_host, require_spaces
 from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
@@ -35,6 +36,7 @@ from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import list_unapplied, require_init, require_no_shared
+from testbed.services.sharing import list_lines
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
 
@@ -233,16 +235,19 @@ def check_options(
     registry.require_memory(names, scenario.services)
     registry.require_mounts(names, scenario.services)
     registry.require_grants(names, scenario.services)
+    require_spaces(names, scenario.services, registry.MACHINES)
     require_no_shared(scenario.services, "a copy that is measured")
     require_init(scenario.services)
     require_sysctls(scenario.services)
-    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
+    hosted = list_lines(scenario.services, measured=True)
+    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services), *hosted):
         progress(line)
     for name in names:
         if name in VARIANTS and VARIANTS[name].guest_per == "application":
             require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
     registry.require_countable(names, wanted)
+    require_apart_on_host(wanted, scenario.services)
     if not settings.ready.path and set(wanted) - {"start"}:
         where = f"{settings.ready.service}:{settings.ready.port}"
         raise UsageError(

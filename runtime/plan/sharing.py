@@ -56,6 +56,6 @@ def lend_steps(lender: str, fd: int) -> tuple[s.Step, ...]:
     )
 
 
-def lent_step(fd: int) -> s.Step:
-    """Attach the lender's /dev/shm, held as descriptor ``fd``."""
-    return s.Bind("/dev/shm", "dev/shm", set=_ATTRIBUTES, held=fd)
+def lent_step(fd: int, target: str = "dev/shm") -> s.Step:
+    """Attach the lender's /dev/shm, held as descriptor ``fd``, at a path below the root."""
+    return s.Bind("/dev/shm", target, set=_ATTRIBUTES, held=fd)

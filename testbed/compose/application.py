@@ -22,7 +22,9 @@ from testbed.compose.keys import WHERE, Notes
 from testbed.compose.loading import MOST_SERVICES, Loader, list_environment_files, read_defaults
 from testbed.compose.model import Application, Content, Mount, Network, Service, Volume
 from testbed.compose.mounts import resolve_path
+from testbed.compose.networking import SERVICE, SHARED
 from testbed.compose.services import Named, list_lenders, read_service
+from testbed.compose.sharing import report_missing, settle_sharing
 from testbed.yamltree.problems import Problems, quote
 from testbed.yamltree.values import Value, require
 
@@ -116,7 +118,7 @@ def _read_services(value: Value, loaded: Loaded, named: Named, notes: Notes) -> 
     if not on:
         value.report("has services of profiles only, and none is on", "--profile NAME")
     services = {name: _with_lent(service, services, on[name]) for name, service in services.items()}
-    return _order(services, on, off)
+    return _order(settle_sharing(services, entries, notes), on, off)
 
 
 def _is_on(entry: Value, profiles: Collection[str]) -> bool:
@@ -142,33 +144,39 @@ def _order(services: Mapping[str, Service], entries: Mapping[str, Value], off: C
     """Order services depth first, so that dependencies come first; a cycle is a mistake that shows it."""
     done: dict[str, Service] = {}
 
-    def report(name: str, problem: str, expected: str) -> None:
-        entry = entries[name]
-        keys_of_it = entry.entries()
-        implied = ("depends_on", "links", "volumes_from", "network_mode", "pid", "ipc")
-        where = next((keys_of_it[key] for key in implied if key in keys_of_it), entry)
-        where.report(problem, expected)
-
     def visit(name: str, chain: Sequence[str]) -> None:
         if name in chain:
             cycle = " -> ".join((*chain[chain.index(name) :], name))
-            report(chain[-1], f"is a cycle: {cycle}", "services that can be started in order")
+            where = _find_reason(entries[chain[-1]], name)
+            where.report(f"is a cycle: {cycle}", "services that can be started in order")
             return
         if name in done:
             return
         for needed in services[name].depends_on:
             if needed.service in services:
                 visit(needed.service, (*chain, name))
-            elif needed.required and needed.service in off:
-                report(name, f"{quote(needed.service)} is of a profile that is not on", "--profile NAME")
             elif needed.required:
-                report(name, f"{quote(needed.service)} is no service of this file", f"one of {', '.join(services)}")
+                report_missing(_find_reason(entries[name], needed.service), needed.service, services, off)
         kept = tuple(one for one in services[name].depends_on if one.service in services)
         done[name] = replace(services[name], depends_on=kept)
 
     for name in services:
         visit(name, ())
     return tuple(done.values())
+
+
+def _find_reason(entry: Value, needed: str) -> Value:
+    """Return the value by which a service, at ``entry``, needs another."""
+    keys_of_it = entry.entries()
+    implied = [keys_of_it[key] for key in ("depends_on", "links", "volumes_from", *SHARED) if key in keys_of_it]
+    return next((one for one in implied if _is_named(one, needed)), implied[0] if implied else entry)
+
+
+def _is_named(value: Value, service: str) -> bool:
+    if value.is_mapping:
+        return service in value.entries()
+    words = [item.text().partition(":")[0] for item in value.items()] if value.is_list else []
+    return service in words or (value.is_text and value.text() == f"{SERVICE}{service}")
 
 
 def _is_external(fields: Mapping[str, Value]) -> bool:

@@ -12,6 +12,9 @@ from testbed.compose.model import Attachment, Pairs
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value
 
+# Which namespaces services may share with each other, by their keys, and how they say with whom.
+SHARED = ("network_mode", "pid", "ipc")
+SERVICE, CONTAINER = "service:", "container:"
 # A host name, or several with dots between them (RFC 1123), and with the underscores that Docker takes.
 HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9_])?")
 _NAMESPACES: Mapping[str, tuple[str, ...]] = {
@@ -23,8 +26,7 @@ _NAMESPACES: Mapping[str, tuple[str, ...]] = {
     "network_mode": ("host", "none", "bridge", "default"),
 }
 # What a service has anyway.
-_USUAL = ("bridge", "default", "private", "shareable")
-_SHARES = ("network_mode", "pid", "ipc")
+_USUAL = ("bridge", "default", "shareable")
 
 
 def read_networks(value: Value, service: str, known: Mapping[str, object], notes: Notes) -> tuple[Attachment, ...]:
@@ -68,18 +70,15 @@ def read_links(value: Value) -> Pairs:
 
 
 def read_namespace(value: Value, key: str) -> str:
-    """Return whose namespace a service has: "" its own, ``host``, ``none``, or ``service:NAME``."""
+    """Return whose namespace a service has, as the model has it, or ``container:NAME``."""
     text = value.text("whose namespace it is")
-    if key in _SHARES and text.startswith("service:"):
+    if key in SHARED and text.startswith((SERVICE, CONTAINER)):
         return text
-    if text.startswith("container:"):
-        value.report(f"is {quote(text)}: there are no containers but this file's", "service:NAME")
-        return ""
     if text not in _NAMESPACES[key]:
-        shares = " or service:NAME" if key in _SHARES else ""
+        shares = " or service:NAME" if key in SHARED else ""
         value.report(f"is {quote(text)}", f"one of {', '.join(_NAMESPACES[key])}{shares}")
         return ""
-    return "" if text in _USUAL else text
+    return "" if text in _USUAL or (key, text) == ("cgroup", "private") else text
 
 
 def _is_address(text: str) -> bool:

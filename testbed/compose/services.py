@@ -37,9 +37,9 @@ _UNCONFINED = ("seccomp=unconfined", "seccomp:unconfined")  # docker's two ways 
 _PRIVILEGES = re.compile(r"no-new-privileges(?:[:=](true|false))?")
 # What has no meaning in a machine of its own, whose kernel nothing else runs on.
 _HOSTS = {
-    "network_mode": "the network of the host or of another service",
-    "pid": "the processes of the host or of another service",
-    "ipc": "the IPC of the host or of another service",
+    "network_mode": "the network of the host",
+    "pid": "the processes of the host",
+    "ipc": "the IPC of the host",
     "uts": "the host's name",
     "userns_mode": "the users of the host",
     "cgroup": "the cgroups of the host",
@@ -134,6 +134,8 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
         notes.read_over("ports", service.name)
     if spaces["network_mode"] and "networks" in values:
         values["network_mode"].report("is there beside networks", "one of the two")
+    if spaces["uts"] and not {"hostname", "domainname"}.isdisjoint(values):
+        values["uts"].report("is there beside a name of its own, which would become the host's", "one of the two")
     published = read_ports(values["ports"]) if "ports" in values and not isolated else ()
     exposed = read_exposed(values["expose"]) if "expose" in values and not isolated else ()
     offers = (*published, *exposed)
@@ -142,7 +144,7 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
     stated = read_dependencies(values["depends_on"]) if "depends_on" in values else ()
     return replace(
         service,
-        depends_on=_with_implied(stated, links, values, spaces),
+        depends_on=_with_implied(stated, links, values),
         ports=list_awaited(offers, ranges),
         offers=offers,
         networks=read_networks(values["networks"], service.name, named.networks, notes) if "networks" in values else (),
@@ -220,12 +222,9 @@ def _read_grants(
     return tuple(granted)
 
 
-def _with_implied(
-    stated: tuple[Dependency, ...], links: Pairs, values: Mapping[str, Value], spaces: Mapping[str, str]
-) -> tuple[Dependency, ...]:
-    """Return the dependencies with those that follow from links and shared namespaces and volumes."""
+def _with_implied(stated: tuple[Dependency, ...], links: Pairs, values: Mapping[str, Value]) -> tuple[Dependency, ...]:
+    """Return the dependencies with those that follow from links and shared volumes."""
     names = [service for service, _ in links]
-    names += [space.removeprefix("service:") for space in spaces.values() if space.startswith("service:")]
     if "volumes_from" in values:
         names += [service for service, _ in list_lenders(values["volumes_from"])]
     found = {one.service for one in stated}
@@ -297,7 +296,7 @@ def _read_devices(value: Value) -> tuple[HostDevice, ...]:
 
 def _list_hosts(spaces: Mapping[str, str], mounts: tuple[Mount, ...], values: Mapping[str, Value]) -> Pairs:
     """Return the keys that only a container can have, each with what of the host it is."""
-    found = [(key, what) for key, what in _HOSTS.items() if spaces[key] not in ("", "none")]
+    found = [(key, what) for key, what in _HOSTS.items() if spaces[key] == "host"]
     if "devices" in values:
         found.append(("devices", "devices of the host"))
     found += [

@@ -12,22 +12,25 @@ from types import MappingProxyType, TracebackType
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
-from runtime.errors import UsageError, WorkloadError
+from runtime.errors import WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
+from testbed.compose.model import Service
+from testbed.compose.sharing import list_borrowers
 from testbed.interruption import defer_signals
 from testbed.lab import find_ports
 from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
 from testbed.measures.context import Surroundings
 from testbed.measures.first_processes import FirstProcesses
+from testbed.measures.instances import make_instances, make_questions
 from testbed.measures.restarts import Restarts
 from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling, Tenants
 from testbed.qemu.console import KERNEL_PANIC
 from testbed.sampler.plan import Target
-from testbed.scenario.model import Ready, Scenario
+from testbed.scenario.model import Ready
 from testbed.services.health import Checks
 from testbed.services.probe import Answer, NotReady, Question, ask
-from testbed.services.specs import make_specs
+from testbed.services.sharing import is_on_host, lends_ports, reach
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200
@@ -57,48 +60,6 @@ class Timeline(Struct, frozen=True):
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
     """Return how long an application on that platform may take to be ready, seconds since the request."""
     return platform.patience * (ready.timeout_vm_s if platform.virtual else ready.timeout_s)
-
-
-def make_instances(
-    context: Surroundings,
-    number: int,
-    label: str,
-    *,
-    shared: bool = False,
-    one_address: bool = False,
-    tenants: Tenants | None = None,
-) -> tuple[Instance, ...]:
-    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
-
-    One instance for each service or, ``shared``, one for all of them, and for ``tenants``; ``one_address``: they have
-    one interface.
-    """
-    names = [service.name for service in context.scenario.services]
-    links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
-    wanted = dict(zip(names, make_specs(context.scenario, context.images, links, context.mounts), strict=True))
-    if shared:
-        groups = {f"{label}-{context.scenario.name}": wanted}
-    else:
-        groups = {f"{label}-{service}": {service: spec} for service, spec in wanted.items()}
-    logs = {name: context.folder.log_path(name) for name in groups}
-    return tuple(Instance(name, number, group, logs[name], tenants) for name, group in groups.items())
-
-
-def make_questions(
-    scenario: Scenario, ready: Ready, addresses: Mapping[str, str], complete: Collection[str] = ()
-) -> tuple[Question, ...]:
-    """Return what to ask of a starting application: the ready check first, then every other port that is known, but for
-    those of services that have done their work; nothing of one without ports."""
-    if not ready.service:
-        return ()
-    if ready.service not in addresses:
-        raise UsageError(f"x-testbed.ready: {ready.service} has no network (network_mode: none)", "ask another service")
-    check = Question(ready.service, addresses[ready.service], ready.port, ready.path, ready.status, ready.body)
-    ports = [
-        (service.name, port) for service in scenario.services if service.name not in complete for port in service.ports
-    ]
-    others = [(name, port) for name, port in ports if (name, port) != (ready.service, ready.port)]
-    return (check, *(Question(name, addresses[name], port) for name, port in others))
 
 
 def quote_console(instance: Instance) -> str:
@@ -149,7 +110,8 @@ class Application:
         shared, one_address = platform.shared, platform.one_address
         self.instances = make_instances(context, number, label, shared=shared, one_address=one_address, tenants=tenants)
         specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
-        self.addresses = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
+        own = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
+        self.addresses = reach(context.scenario.services, own)
 
     @property
     def timeline(self) -> Timeline:
@@ -215,8 +177,7 @@ class Application:
                 first_processes.begin(started)
             service = services[awaited.service]
             if awaited.condition == HEALTHY and (self.checks is None or not is_checked(service)):
-                questions = [Question(service.name, self.addresses[service.name], port) for port in service.ports]
-                self._ask(questions, first_processes, requested_ns, timeout_s)
+                self._ask(self._list_ports(service), first_processes, requested_ns, timeout_s)
                 while not first_processes.seen(service.name):  # one that has no port to ask
                     self._watch(first_processes)
                     time.sleep(_LOOK_S)
@@ -230,6 +191,15 @@ class Application:
                     time.sleep(_LOOK_S)
             except WorkloadError as error:
                 raise self.failure(error.message.splitlines()[0]) from error
+
+    def _list_ports(self, service: Service) -> tuple[Question, ...]:
+        """Return what to ask of a service that is healthy when its ports are open; nothing of one whose network others
+        share, for those may be theirs, who start later."""
+        services = self._context.scenario.services
+        if lends_ports(service.name, services):
+            return ()
+        address, on_host = self.addresses.get(service.name, ""), is_on_host(service, services)
+        return tuple(Question(service.name, address, port, on_host=on_host) for port in service.ports)
 
     def _final_status(self, instance: Instance) -> int | None:
         """Return how a workload has ended that is not started again."""
@@ -261,6 +231,7 @@ class Application:
                 timeout_s=timeout_s,
                 may_ask=first_processes.seen,
                 watch=partial(self._watch, first_processes),
+                open_socket=self._context.addresses.open_socket,
             )
         except NotReady as error:
             raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
@@ -299,17 +270,34 @@ class Application:
     def revive(self) -> list[Instance]:
         """Start each instance again that has ended, is to be started again and has waited long enough; return those.
 
-        While a copy starts, its services may need that: one ends because another is not ready yet.
+        While a copy starts, its services may need that: one ends because another is not ready yet. With an instance go
+        those that share its namespaces: what they had of it has ended. One of these alone waits until its lenders run.
         """
-        revived = []
+        revived: list[Instance] = []
         for instance in self._started:
-            if self._is_to_be_revived(instance) and self._restarts.is_due(instance.service, time.monotonic()):
-                self._platform.stop(instance)
-                self._restarts.note(instance.service, time.monotonic())
+            if instance in revived or not self._is_to_be_revived(instance) or not self._has_lenders(instance):
+                continue
+            if not self._restarts.is_due(instance.service, time.monotonic()):
+                continue
+            self._restarts.note(instance.service, time.monotonic())
+            borrowers = {one.name for one in list_borrowers(instance.service, self._context.scenario.services)}
+            again = [instance, *(one for one in self._started if one.service in borrowers and self._is_wanted(one))]
+            for one in reversed(again):
+                self._platform.stop(one)
+            for one in again:
                 with defer_signals():
-                    self._platform.start(instance)
-                revived.append(instance)
+                    self._platform.start(one)
+            revived += again
         return revived
+
+    def _has_lenders(self, instance: Instance) -> bool:
+        """Return whether those run whose namespaces an instance shares."""
+        lenders = [one for one in self._started if one.name in instance.lenders.values()]
+        return all(map(self._platform.alive, lenders))
+
+    def _is_wanted(self, instance: Instance) -> bool:
+        """Return whether an instance runs, or is to be started again: not one that has done its work."""
+        return self._platform.alive(instance) or self._is_to_be_revived(instance)
 
     def _is_to_be_revived(self, instance: Instance) -> bool:
         if self._platform.shared or isinstance(self._platform, Pooling) or self._platform.alive(instance):

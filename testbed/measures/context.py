@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,13 @@ class Addresses(Protocol):
 
     def link(self, application: int, service: int) -> Link:
         """Return the interface of a service of a copy of the application, both counted from 0."""
+
+    @property
+    def host_path(self) -> str:
+        """The host's network namespace, for services that are to be in it; empty where the caller's stands for it."""
+
+    def open_socket(self, on_host: bool = False) -> socket.socket:
+        """Return a socket for TCP in the caller's network or, ``on_host``, in that of services in the host's."""
 
 
 class Logs(Protocol):

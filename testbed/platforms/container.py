@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import TypeVar
 
 from msgspec.structs import replace
@@ -13,10 +14,11 @@ from msgspec.structs import replace
 from runtime import container
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.container import Container
-from runtime.errors import UsageError
+from runtime.errors import UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
 from runtime.plan.network import Attachment
+from runtime.plan.sharing import with_paths
 from runtime.speed import factor
 from testbed import breakdown
 from testbed.lab import Lab
@@ -59,8 +61,15 @@ class ContainerPlatform:
         self._running[instance.name] = self._with_output(instance, self._make)
 
     def _make(self, instance: Instance, stdout: int, attachment: Attachment) -> Container:
-        name = self._cgroup_name(instance)
-        return container.start(instance.spec, name=name, stdout=stdout, attachment=attachment)
+        spec = with_paths(instance.spec, partial(self._find_lender, instance))
+        return container.start(spec, name=self._cgroup_name(instance), stdout=stdout, attachment=attachment)
+
+    def _find_lender(self, instance: Instance, service: str) -> int:
+        """Return the first process of another service of its copy. Raises WorkloadError when that has ended."""
+        running = self._running.get(instance.lenders[service])
+        if running is None or not running.alive():
+            raise WorkloadError(f"start {instance.name}: {service}, whose namespaces it shares, has ended")
+        return running.process.pid
 
     def _with_output(self, instance: Instance, make: Callable[[Instance, int, Attachment], T]) -> T:
         """Make something whose output goes to the instance's log, attached to the bridge."""
@@ -141,8 +150,9 @@ class ContainerPlatform:
         """End what is still running."""
         with ExitStack() as undo:
             undo.callback(self._output.close)
-            while self._running:
-                undo.callback(self._running.popitem()[1].delete)
+            for running in self._running.values():  # the last one first: what shares another's processes ends before it
+                undo.callback(running.delete)
+            self._running = {}
 
     def _cgroup_name(self, instance: Instance) -> str:
         return cgroup_name(self._run_id, instance.name)

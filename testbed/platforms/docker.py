@@ -38,6 +38,7 @@ from runtime.plan.steps import Chdir, Exec, LogLine, Open, Plan, RequestAdmissio
 from runtime.spec import Link, Spec, configuration
 from runtime.speed import factor
 from testbed import breakdown
+from testbed.compose.sharing import find_lender
 from testbed.lab import Lab
 from testbed.platforms import docker_client
 from testbed.platforms.docker_client import Daemon, find_daemon
@@ -117,6 +118,7 @@ class DockerPlatform:
         self._images: dict[tuple[str, ...], str] = {}
         self._reader: ConsoleReader | None = None
         self._running: dict[str, _Running] = {}
+        self._lenders: frozenset[str] = frozenset()
         self._started = 0
         self._undo = ExitStack()
 
@@ -150,10 +152,12 @@ class DockerPlatform:
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Import the images. Raises PrerequisiteError without a daemon that answers."""
-        self.prepare_layers(directories(image.layers) for image in images.values())
+        lenders = (find_lender(service, "ipc") for service in scenario.services)
+        self.prepare_layers((directories(image.layers) for image in images.values()), lenders)
 
-    def prepare_layers(self, images: Iterable[tuple[str, ...]]) -> None:
-        """Do what ``prepare`` does, for images by their layers' paths."""
+    def prepare_layers(self, images: Iterable[tuple[str, ...]], lenders: Iterable[str] = ()) -> None:
+        """Do what ``prepare`` does, for images by their layers' paths, and services that lend others their IPC."""
+        self._lenders = frozenset(lenders)
         require(hierarchies())
         daemon = find_daemon()
         with ExitStack() as undo:
@@ -192,7 +196,11 @@ class DockerPlatform:
             undo.callback(docker_client.run, (daemon.client, "rm", "--force", "--volumes", name), "docker", check=False)
             variables = {PLAN_VARIABLE: f"{ENTRY}/{ENTRY_PLAN}"}
             image = self._images[spec.layers]
-            words = docker_client.run_words(daemon.client, spec, name, self._mark, cgroup.name, entry, image, variables)
+            lends = instance.service in self._lenders
+            containers = {service: f"testbed-{self._run_id}-{of}" for service, of in instance.lenders.items()}
+            words = docker_client.run_words(
+                daemon.client, spec, name, self._mark, cgroup.name, entry, image, variables, containers, lends
+            )
             running = _Running(name, console, requested_ns, time.monotonic_ns(), undo, admitted)
             try:
                 docker_client.run(words, f"start container {instance.name} by docker")
@@ -264,8 +272,9 @@ class DockerPlatform:
             if self._reader is not None:
                 undo.callback(self._reader.close)
                 self._reader = None
-            while self._running:
-                undo.callback(self._running.popitem()[1].undo.close)
+            for running in self._running.values():  # the last one first, as others may share what it shares
+                undo.callback(running.undo.close)
+            self._running = {}
 
 
 def _lay_out(folder: Path, spec: Spec) -> Path:

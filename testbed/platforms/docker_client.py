@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -103,13 +104,22 @@ def import_layers(client: str, layers: Sequence[str], reference: str, mark: str)
 
 
 def run_words(
-    client: str, spec: Spec, name: str, mark: str, cgroup: str, entry: Path, image: str, variables: Mapping[str, str]
+    client: str,
+    spec: Spec,
+    name: str,
+    mark: str,
+    cgroup: str,
+    entry: Path,
+    image: str,
+    variables: Mapping[str, str],
+    containers: Mapping[str, str] = MappingProxyType({}),
+    lends: bool = False,
 ) -> tuple[str, ...]:
-    """Return the words that make and start a container in which our launcher, below ``entry``, is executed."""
+    """Return the words that make and start a container in which our launcher, below ``entry``, is executed.
+    ``containers`` and ``lends`` are as for ``space_words``."""
     process, user, limits = spec.process, spec.process.user, spec.resources
     words = [client, "run", "--detach", "--name", name, "--label", f"{LABEL}={mark}", "--log-driver=none"]
-    words += ["--network=none", f"--hostname={spec.hostname}", f"--cgroup-parent=/{cgroup}"]
-    words += [f"--add-host={other}:{address}" for other, address in spec.hosts]
+    words += [*space_words(spec, containers, lends), f"--cgroup-parent=/{cgroup}"]
     words += ["--volume", f"{entry}:{ENTRY}:ro", f"--workdir={process.cwd}", f"--user={user.uid}:{user.gid}"]
     words += [f"--group-add={gid}" for gid in user.additional_gids]
     words += [f"--ulimit={one.type.removeprefix('RLIMIT_').lower()}={one.soft}:{one.hard}" for one in process.rlimits]
@@ -128,6 +138,25 @@ def run_words(
     if cpu is not None and cpu.cpu is not None and cpu.cpu.quota is not None:
         words += [f"--cpu-period={CPU_PERIOD_USEC}", f"--cpu-quota={cpu.cpu.quota}"]
     return (*words, "--entrypoint", f"{ENTRY}/{LAUNCHER}", image)
+
+
+def space_words(spec: Spec, containers: Mapping[str, str], lends: bool) -> tuple[str, ...]:
+    """Return the words on a container's network, names and other namespaces; ``containers`` are those of the services
+    that it shares with. One that ``lends`` has IPC that others may join.
+
+    In another's network it has that one's names; docker takes no others there.
+    """
+    shared = dict(spec.shared)
+    theirs = {kind: f"container:{containers[of]}" if of else "host" for kind, of in shared.items()}
+    network = theirs.get("network", "none")
+    ipc = theirs.get("ipc", "shareable" if lends else "private") if spec.shm else "none"
+    words = [f"--network={network}", f"--ipc={ipc}"]
+    words += [f"--{kind}={theirs[kind]}" for kind in ("pid", "uts") if kind in theirs]
+    words += [f"--cgroupns={theirs.get('cgroup', 'private')}"]  # on cgroup v1 it would be the host's
+    if network == "none":
+        words += [f"--hostname={spec.hostname}"] if "uts" not in theirs else []
+        words += [f"--add-host={other}:{address}" for other, address in spec.hosts]
+    return tuple(words)
 
 
 def mark_of(run_id: str) -> str:

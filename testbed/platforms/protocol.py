@@ -29,7 +29,8 @@ class Instance(Struct, frozen=True):
 
     ``name`` is unique in the run; ``specs`` is what it runs, by service, in the order of dependence. ``log`` takes
     what its services write, of a lot the beginning and the end (runtime.output). ``tenants`` are beside them, where the
-    platform can have any (``Hosting``); it goes on when one of those ends.
+    platform can have any (``Hosting``); it goes on when one of those ends. ``lenders`` are the names of the instances
+    that run the other services whose namespaces its own share, by service.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Instance(Struct, frozen=True):
     specs: Mapping[str, Spec]
     log: Path
     tenants: Tenants | None = None
+    lenders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def service(self) -> str:

@@ -10,8 +10,8 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from errno import EACCES, EADDRINUSE
 
 from msgspec import Struct
@@ -19,6 +19,7 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError
 from testbed.compose.model import Port, Service
 from testbed.projects.record import Published
+from testbed.services.sharing import is_on_host
 
 LOOPBACK = "127.0.0.1"
 _PIECE_BYTES = 1 << 16
@@ -57,15 +58,41 @@ def listen(service: str, port: int, wanted: Sequence[int], *, address: str = LOO
     raise AssertionError("any port was tried last")
 
 
+@contextmanager
+def held_ports(services: Sequence[Service], http: tuple[str, int]) -> Iterator[tuple[Published, ...]]:
+    """Within, the ports at which services in the host's own network will listen are kept from others; they are where
+    those services can be reached. ``http`` is as for ``list_listeners``.
+
+    Raises PrerequisiteError for one that is taken.
+    """
+    with ExitStack() as undo:
+        published = []
+        for service in services:
+            for port in service.ports if is_on_host(service, services) else ():
+                listening = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    listening.bind(("", port))
+                    listening.listen()
+                except OSError as error:
+                    raise PrerequisiteError(
+                        f"{service.name}: port {port} of the host's network, which it is in: {error.strerror}",
+                        "end what listens there, or give the service another port, or a network of its own",
+                    ) from error
+                published.append(Published(service.name, port, LOOPBACK, port, (service.name, port) == http))
+        yield tuple(published)
+
+
 def list_listeners(services: Sequence[Service], http: tuple[str, int], say: Callable[[str], None]) -> list[Listener]:
     """Listen on the host for what the services publish, each once; ``http`` is the service and port of a web server.
 
-    A port that is taken is another one, which is said, as is what cannot be forwarded.
+    A port that is taken is another one, which is said, as is what cannot be forwarded. What is in the host's network
+    need not be.
     """
     listeners: list[Listener] = []
     for service in services:
         for port in service.offers:
-            if port.exposed:
+            if port.exposed or is_on_host(service, services):
                 continue
             if port.protocol != "tcp":
                 say(f"{service.name}: port {port.target}/{port.protocol} is not forwarded, only TCP is")

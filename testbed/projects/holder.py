@@ -38,22 +38,24 @@ from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
 from testbed.platforms import registry
 from testbed.platforms.protocol import Concluding, Executing, Instance, Platform, Reachable
+from testbed.platforms.spaces import require_spaces
 from testbed.platforms.vm import VmPlatform
 from testbed.projects import record as records
 from testbed.projects.commands import SOCKET, CommandServer, Request
-from testbed.projects.forward import Forwarder, list_listeners
+from testbed.projects.forward import Forwarder, held_ports, list_listeners
 from testbed.projects.outward import Outward
 from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import prepare_places, volumes_folder
 from testbed.qemu.port import Port
-from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
 from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
 from testbed.services.naming import leads_out
 from testbed.services.processes import complete
+from testbed.services.sharing import list_lines
 from testbed.services.specs import Mounts
 
 _LOOK_S = 0.25
@@ -104,30 +106,26 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     Raises UsageError when the project's name is taken, and what building and starting raise. Nothing is left after it.
     """
     scenario = load_scenario(order.scenario, Path(order.scenarios), order.asked)
-    for note in (*scenario.application.notes, *list_unapplied(scenario.services)):
+    hosted = list_lines(scenario.services, measured=False)
+    for note in (*scenario.application.notes, *list_unapplied(scenario.services), *hosted):
         say(note)
-    require_init(scenario.services)
-    require_sysctls(scenario.services)
+    _check(scenario.services, order.platform)
     name = records.lease_name(order.project)
-    registry.require_memory([order.platform], scenario.services)
-    registry.require_containers([order.platform], scenario.services)
-    registry.require_grants([order.platform], scenario.services)
-    registry.require_programs([order.platform])
-    if order.platform != "container":
-        require_no_shared(scenario.services, order.platform)
     with Undo() as undo:
         directory = undo.enter_context(lease(name))
         pid = os.getpid()
         record = Record(order.project, scenario.name, order.platform, order.platform, pid, start_time(pid), time.time())
         records.write(directory, record)
-        lab = Lab(outward=_leads_out(order, scenario, say))
+        lab = Lab(outward=_leads_out(order, scenario, say), lends_host=True)
         platform = registry.create(order.platform, name, directory, lab, order.accelerator, machines=_MACHINES)
         undo.callback(platform.close)
         images, mounts = _prepare(order, scenario, platform, directory, say)
         services = tuple(complete(service, images[service.name]) for service in scenario.services)
         scenario = replace(scenario, services=services)
         ready_at = scenario.settings.ready
-        listeners = list_listeners(scenario.services, (ready_at.service, ready_at.port), say)
+        http = ready_at.service, ready_at.port
+        with held_ports(scenario.services, http) as of_host:
+            listeners = list_listeners(scenario.services, http, say)
         if lab.outward:
             way = undo.enter_context(Outward())
             lab.when_entered(way.connect)
@@ -138,7 +136,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         application = Application(around, platform, 0, order.project, may_complete, asks_health=True)
         specs = {service: spec for instance in application.instances for service, spec in instance.specs.items()}
         records.write_specs(directory, specs)
-        published = tuple(listener.published for listener in listeners)
+        published = (*of_host, *(listener.published for listener in listeners))
         members = _first_members(scenario, application)
         grace_s = max(min(one.stop_grace_s, MOST_GRACE_S) for one in scenario.services)
         record = replace(record, label=platform.label, members=members, published=published, grace_s=grace_s)
@@ -155,6 +153,19 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         records.write(directory, record)
         ready()
         _watch(directory, record, observe)
+
+
+def _check(services: Sequence[Service], platform: str) -> None:
+    """Raise UsageError or PrerequisiteError for what the platform, or this host, cannot do for the services."""
+    require_init(services)
+    require_sysctls(services)
+    registry.require_memory([platform], services)
+    registry.require_containers([platform], services)
+    registry.require_grants([platform], services)
+    require_spaces([platform], services, registry.MACHINES)
+    registry.require_programs([platform])
+    if platform != "container":
+        require_no_shared(services, platform)
 
 
 @contextmanager

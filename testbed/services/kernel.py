@@ -12,16 +12,27 @@ from runtime.config.validate import find_namespace
 from runtime.errors import UsageError
 from runtime.spec import GrantedDevice
 from testbed.compose.model import HostDevice, Service
+from testbed.compose.sharing import HOST, find_owner
+
+# The keys that can say that a namespace is the host's, by its kind.
+_KEYS = {"network": "network_mode", "ipc": "ipc", "uts": "uts"}
 
 
 def require_sysctls(services: Sequence[Service]) -> None:
-    """Raise a UsageError that names each setting which belongs to a whole kernel."""
-    wrong = [f"{one.name}.sysctls: {name}" for one in services for name, _ in one.sysctls if not find_namespace(name)]
+    """Raise a UsageError that names each setting which belongs to a whole kernel, or would be the host's."""
+    wrong = [problem for one in services for name, _ in one.sysctls if (problem := _find_problem(one, name, services))]
     if wrong:
-        raise UsageError(
-            "\n".join(f"{named} belongs to the whole kernel, not to a namespace" for named in wrong),
-            "net.*, kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.* and kernel.domainname can be set",
-        )
+        settable = "net.*, kernel.msg*, kernel.sem, kernel.shm*, fs.mqueue.* and kernel.domainname"
+        raise UsageError("\n".join(wrong), f"{settable} can be set, in namespaces of a service's own")
+
+
+def _find_problem(service: Service, name: str, services: Sequence[Service]) -> str:
+    kind, named = find_namespace(name), f"{service.name}.sysctls: {name}"
+    if not kind:
+        return f"{named} belongs to the whole kernel, not to a namespace"
+    key = _KEYS[kind]
+    mode = getattr(find_owner(service, services, key), key)
+    return f"{named} would be set on the host itself ({key}: {mode})" if mode == HOST else ""
 
 
 def find_devices(service: Service) -> tuple[GrantedDevice, ...]:

@@ -109,7 +109,6 @@ def require_init(services: Sequence[Service]) -> None:
 
 # What files may say that no platform does yet, by the model's fields.
 _UNAPPLIED = ("tty", "stdin_open")
-_SPACES = ("network_mode", "pid", "ipc", "uts", "userns", "cgroup")
 
 
 def list_unapplied(services: Sequence[Service]) -> tuple[str, ...]:
@@ -117,7 +116,6 @@ def list_unapplied(services: Sequence[Service]) -> tuple[str, ...]:
     lines = []
     for service in services:
         names = [name for name in _UNAPPLIED if getattr(service, name)]
-        names += [f"{name}: {value}" for name in _SPACES if (value := getattr(service, name)) not in ("", "none")]
         if names:
             lines.append(f"{service.name}: not applied: {', '.join(names)}")
     return tuple(lines)

@@ -35,7 +35,8 @@ ANSWER_LIMIT_BYTES = 1 << 20
 class Question(Struct, frozen=True):
     """A port of a service to connect to and, with a ``path``, what to ask there over HTTP.
 
-    The answer must have the ``status`` (ANY_STATUS: any), and ``body`` somewhere in its body.
+    The answer must have the ``status`` (ANY_STATUS: any), and ``body`` somewhere in its body. It is asked from the
+    network of whoever asks or, ``on_host``, from the host's.
     """
 
     service: str
@@ -44,6 +45,7 @@ class Question(Struct, frozen=True):
     path: str = ""
     status: int = 200
     body: str = ""
+    on_host: bool = False
 
     def message(self) -> bytes:
         """Return the request. HTTP/1.0, to which no server may send chunks (RFC 9112, section 6.1)."""
@@ -61,6 +63,15 @@ class Answer(Struct, frozen=True):
     ready_ns: int
 
 
+# Makes a socket for TCP in the caller's network or, where that is asked for, in the host's.
+OpenSocket = Callable[[bool], socket.socket]
+
+
+def open_here(on_host: bool) -> socket.socket:
+    """Return a socket for TCP in the caller's network, which stands for the host's, too."""
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
 class NotReady(Exception):
     """The time is over: what was asked last, and what came of it."""
 
@@ -73,8 +84,9 @@ def interval_ns(elapsed_ns: int) -> int:
 class _Attempts:
     """The attempts to get one question answered, one at a time."""
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: Question, open_socket: OpenSocket) -> None:
         self.question = question
+        self._open_socket = open_socket
         self.problem = "not asked: its first process has not been seen"
         self.open_ns = 0
         self.ready_ns = 0
@@ -99,7 +111,8 @@ class _Attempts:
     def begin_or_expire(self, now_ns: int, pause_ns: int) -> None:
         """Begin an attempt when one is due; give one up that has taken too long."""
         if self._socket is None and now_ns >= self.due_ns:
-            self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            self._socket = self._open_socket(self.question.on_host)
+            self._socket.setblocking(False)
             self._sent, self._received, self._reader = False, b"", ResponseReader()
             self._deadline_ns = now_ns + CONNECT_TIMEOUT_NS
             problem = self._socket.connect_ex((self.question.address, self.question.port))
@@ -125,6 +138,9 @@ class _Attempts:
 
     def _connected(self, now_ns: int) -> None:
         assert self._socket is not None
+        if self.question.on_host and self._socket.getsockname() == self._socket.getpeername():
+            self._fail("connect: to itself", now_ns)  # by the kernel's choice of a port, at which nobody listens
+            return
         self.open_ns = self.open_ns or now_ns
         if self.question.path:
             self._socket.send(self.question.message())
@@ -168,14 +184,15 @@ def ask(
     timeout_s: float,
     may_ask: Callable[[str], bool],
     watch: Callable[[], None],
+    open_socket: OpenSocket = open_here,
 ) -> tuple[Answer, ...]:
     """Ask until every question has the right answer; one Answer a question, in order.
 
     A service is asked once ``may_ask`` says so: before its first process runs, packets would only queue up for
-    it. ``watch`` is called again and again and may raise. Raises NotReady ``timeout_s`` after ``requested_ns``,
-    both on CLOCK_MONOTONIC.
+    it. ``watch`` is called again and again and may raise. Sockets are ``open_socket``'s. Raises NotReady ``timeout_s``
+    after ``requested_ns``, both on CLOCK_MONOTONIC.
     """
-    asking = [_Attempts(question) for question in questions]
+    asking = [_Attempts(question, open_socket) for question in questions]
     deadline_ns = requested_ns + round(timeout_s * 1e9)
     with ExitStack() as undo:
         for attempts in asking:

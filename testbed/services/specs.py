@@ -11,11 +11,20 @@ from runtime.config.types import Mount
 from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Link, Spec
-from testbed.scenario.model import Scenario
+from testbed.compose.sharing import NONE, find_owner
+from testbed.scenario.model import Scenario, Service
 from testbed.services.kernel import find_devices
 from testbed.services.mounts import list_tmpfs
-from testbed.services.naming import leads_out, list_hosts, make_resolver
+from testbed.services.naming import (
+    find_hostname,
+    leads_out,
+    list_hosts,
+    make_resolver,
+    read_hosts,
+    read_resolver,
+)
 from testbed.services.processes import make_process
+from testbed.services.sharing import LOOPBACK, is_on_host, list_shared, reach
 
 # What is mounted in the services that see the host's own files, by service.
 Mounts = Mapping[str, tuple[Mount, ...]]
@@ -23,37 +32,57 @@ NOTHING_OF_HOST: Mounts = MappingProxyType({})
 
 
 def make_specs(
-    scenario: Scenario, images: Mapping[str, Image], links: Sequence[Link], mounts: Mounts = NOTHING_OF_HOST
+    scenario: Scenario,
+    images: Mapping[str, Image],
+    links: Sequence[Link],
+    mounts: Mounts = NOTHING_OF_HOST,
+    host_path: str = "",
 ) -> tuple[Spec, ...]:
     """Return what each service of a copy of the application runs, in dependency order; ``links`` in the same order,
-    of which a service without a network gets none.
+    of which a service without a network of its own gets none. The host's network, for services that are to be in it, is
+    at ``host_path``; "" is the caller's, which stands for it.
 
-    Nothing here depends on the platform, unless ``mounts`` are given: it is the fairness of the comparison. Raises
-    UsageError for what an image lacks.
+    Nothing here depends on the platform, unless ``mounts`` or a path are given: it is the fairness of the comparison.
+    Raises UsageError for what an image lacks.
     """
     services = scenario.services
-    pairs = list(zip(services, links, strict=True))
-    addresses = {service.name: str(link.address.ip) for service, link in pairs if service.network_mode != "none"}
+    own = {one.name: link for one, link in zip(services, links, strict=True) if not one.network_mode}
+    at = reach(services, {name: str(link.address.ip) for name, link in own.items()})
+    addresses = {one.name: at[one.name] for one in services if one.name in at and not is_on_host(one, services)}
     made = []
-    for service, link in pairs:
-        if not leads_out(service, scenario.application.networks):
+    for service in services:
+        owner, image, link = find_owner(service, services), images[service.name], own.get(service.name)
+        if link is not None and not leads_out(service, scenario.application.networks):
             link = replace(link, gateway=None)
-        image = images[service.name]
-        gateway = str(link.address.network.network_address + 1)
+        gateway = str(links[0].address.network.network_address + 1)
+        hosts = list_hosts(service, services, addresses, gateway)
+        resolver = make_resolver(service, owner, _find_name_server(owner, own, scenario))
+        if host_path and is_on_host(service, services):  # where the services' addresses are not known
+            hosts = (*list_hosts(service, services, {}, LOOPBACK), *read_hosts())
+            resolver = make_resolver(service, owner, "", read_resolver())
         made.append(
             Spec(
                 make_process(service, image),
                 directories(image.layers),
-                service.hostname or service.name,
+                find_hostname(service, services),
                 resources=service.resources,
-                link=link if service.name in addresses else None,
-                hosts=list_hosts(service, services, addresses, gateway),
+                link=link,
+                hosts=hosts,
+                shared=list_shared(service, host_path),
+                shm=service.ipc != NONE,
                 seccomp=service.seccomp,
                 mounts=mounts.get(service.name, list_tmpfs(service)),
                 read_only=service.read_only,
                 sysctls=service.sysctls,
                 devices=find_devices(service),
-                resolver=make_resolver(service, str(link.gateway or "")),
+                resolver=resolver,
             )
         )
     return tuple(made)
+
+
+def _find_name_server(owner: Service, own: Mapping[str, Link], scenario: Scenario) -> str:
+    """Return who is asked for names from the network of a service: the way out, "" without one."""
+    if owner.name not in own or not leads_out(owner, scenario.application.networks):
+        return ""
+    return str(own[owner.name].gateway or "")

@@ -47,6 +47,20 @@ def test_its_end_gives_the_home_namespace_back_after_an_error() -> None:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("lends_host", [False, True])
+def test_what_asks_from_the_hosts_network_is_there(lends_host: bool) -> None:
+    """In the lab that stands for it, or else where that was entered from; who asks stays where it is."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, Lab(lends_host=lends_host) as lab:
+        inside = os.readlink("/proc/thread-self/ns/net")
+        assert bool(lab.host_path) == lends_host and (not lends_host or Path(lab.host_path).exists())
+        for on_host in (False, True):
+            with lab.open_socket(on_host) as asking:
+                assert (asking.connect_ex(listening.getsockname()) == 0) == (on_host and lends_host)
+        assert os.readlink("/proc/thread-self/ns/net") == inside
+    assert lab.host_path == ""
+
+
+@pytest.mark.root
 def test_neighbours_are_permanent() -> None:
     with Lab() as lab:
         link = lab.link(0, 1)

@@ -19,10 +19,11 @@ from msgspec.structs import replace
 
 from runtime import libc
 from runtime.config.resources import DeviceRule
-from runtime.config.types import Config, Namespace, Root
+from runtime.config.types import Config, Mount, Namespace, Root
 from runtime.errors import PrerequisiteError
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.steps import Step
+from runtime.spec import SHM
 from testbed.platforms.peers.peer import Peer, Place
 from testbed.platforms.peers.plans import hide_second_version
 from testbed.platforms.peers.program import Found, Program
@@ -41,13 +42,15 @@ def bundle_config(place: Place) -> Config:
     limits = config.linux.resources
     assert limits is not None
     kept = tuple(one for one in config.linux.namespaces if one.type != "network")
+    lent = (Mount(SHM, "bind", str(place.lent), ("bind", "nosuid", "noexec", "nodev")),) if place.lent else ()
     linux = replace(
         config.linux,
         cgroups_path=f"/{place.workload}",
         namespaces=(*kept, _OWN_NETWORK),
         resources=replace(limits, devices=(DeviceRule(False, access="rwm"),)),
     )
-    return replace(config, oci_version=_OCI_VERSION, root=Root(str(place.root), config.root.readonly), linux=linux)
+    root, mounts = Root(str(place.root), config.root.readonly), (*config.mounts, *lent)
+    return replace(config, oci_version=_OCI_VERSION, root=root, mounts=mounts, linux=linux)
 
 
 class OciPeer(Peer):

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from runtime.cgroups import Hierarchies
 from runtime.config.types import Config
 from runtime.plan.cgroup import join_steps, limit_steps
+from runtime.plan.sharing import find_lender
 from runtime.plan.steps import Exec, Step
 from runtime.spec import Spec, configuration
 from testbed.platforms.peers.program import Found, Program
@@ -51,6 +52,11 @@ class Place(Struct, frozen=True):
     def entry(self) -> Path:
         """The folder of what is executed inside."""
         return self.folder / "entry"
+
+    @property
+    def lent(self) -> Path | None:
+        """Where another's /dev/shm is mounted, of one that shares that; there, as the root is."""
+        return self.folder / "shm" if find_lender(self.spec) else None
 
     @property
     def workload(self) -> str:

@@ -8,15 +8,18 @@ from runtime.cgroups import Hierarchies
 from runtime.plan.cgroup import join_in_two
 from runtime.plan.constants import CLONE_NEWNET, CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC, RLIMITS
 from runtime.plan.execution import process_end, seccomp_step
+from runtime.plan.mounts import FIRST_HELD
 from runtime.plan.network import Attachment, Connection, hold_steps, namespace_steps, outside_steps
 from runtime.plan.process import environment, home_steps, search_path
 from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
+from runtime.plan.sharing import find_lender, lend_steps, lent_step
 from runtime.plan.steps import (
     Affinity,
     Bind,
     Chdir,
     CloseOnExec,
     Exec,
+    JoinNamespace,
     Mount,
     Plan,
     RequestAdmission,
@@ -45,14 +48,23 @@ def program_plan(peer: Peer, place: Place, found: Found, attachment: Attachment)
     and mounts the root, waits until that is watched, and enters the cgroup in which the program belongs."""
     spec = place.spec
     connection = Connection(spec.link, attachment) if spec.link is not None else None
+    network, lender = dict(spec.shared).get("network"), find_lender(spec)
     volatile, writable = volatile_steps(str(place.folder / "volatile"))
     joining, joined = join_in_two(place.hierarchies, place.ground)
-    parent = (*outside_steps(connection), *peer.limiting_steps(place), *joining, Affinity())
+    parent = (
+        *outside_steps(connection),
+        *peer.limiting_steps(place),
+        *joining,
+        Affinity(),
+        *(lend_steps(lender, FIRST_HELD) if lender else ()),
+        *((JoinNamespace(network, CLONE_NEWNET),) if network else ()),
+    )
     child = (
         *joined,
         *(hold_steps() if connection else ()),
-        *namespace_steps(connection),
+        *(namespace_steps(connection) if network is None else ()),
         Mount("", "/", "", MS_REC | MS_PRIVATE),
+        *((Chdir(str(place.folder)), HOLD_ROOT, lent_step(FIRST_HELD, place.lent.name)) if place.lent else ()),
         *volatile,
         *mount_steps(spec.layers, writable, str(place.root)),
         Chdir(str(place.root)),
@@ -64,7 +76,7 @@ def program_plan(peer: Peer, place: Place, found: Found, attachment: Attachment)
         CloseOnExec(),
         *peer.last_steps(place, found),
     )
-    return Plan(child, parent, CLONE_NEWNS | CLONE_NEWNET)
+    return Plan(child, parent, CLONE_NEWNS | (CLONE_NEWNET if network is None else 0))
 
 
 def hide_second_version(hierarchies: Hierarchies) -> tuple[Step, ...]:

@@ -22,6 +22,7 @@ from runtime.images.model import Image
 from runtime.launcher import launch
 from runtime.lease import cgroup_name
 from runtime.output import last_lines
+from runtime.plan.sharing import with_paths
 from runtime.processes import wait_exit
 from runtime.speed import factor, scale
 from testbed import breakdown
@@ -155,12 +156,22 @@ class PeerPlatform:
             self._running[instance.name] = running
             running.undo = undo.pop_all()
 
+    def _find_lender(self, instance: Instance, service: str) -> int:
+        """Return the first process of another service of its copy, once that runs. Raises WorkloadError without one."""
+        name = instance.lenders[service]
+        assert self._watch is not None
+        first = self._watch.wait(name, scale(_COMMAND_S)) if name in self._running else None
+        if first is None:
+            raise WorkloadError(f"start {instance.name}: {service}, whose namespaces it shares, does not run")
+        return first.pid
+
     def _place(self, instance: Instance) -> Place:
         self._started += 1
+        spec = with_paths(instance.spec, partial(self._find_lender, instance))
         name = f"{self._run_id}-{instance.name}"
         cgroup = cgroup_name(self._run_id, instance.name)
         folder, split = self._scratch / str(self._started), self._peer.stays
-        return Place(name, instance.spec, folder, self._scratch, cgroup, hierarchies(), split)
+        return Place(name, spec, folder, self._scratch, cgroup, hierarchies(), split)
 
     def _lay_out(self, place: Place, undo: ExitStack) -> None:
         for directory in (place.folder, place.root, place.folder / "volatile"):
@@ -307,8 +318,9 @@ class PeerPlatform:
             for service in (self._watch, self._reader):
                 if service is not None:
                     undo.callback(service.close)
-            while self._running:
-                undo.callback(self._running.popitem()[1].undo.close)
+            for running in self._running.values():  # the last one first, as others may share what it shares
+                undo.callback(running.undo.close)
+            self._running = {}
         self._watch = self._reader = None
 
 

@@ -18,7 +18,7 @@ import msgspec
 from runtime.output import printable, shortened
 from runtime.plan.constants import MS_BIND
 from runtime.plan.steps import Mount, Step
-from runtime.spec import CPU_PERIOD_USEC
+from runtime.spec import CPU_PERIOD_USEC, SHM
 from testbed.platforms.peers.peer import Peer, Place
 from testbed.platforms.peers.plans import hide_second_version
 from testbed.platforms.peers.program import Found, Program, ask
@@ -79,7 +79,8 @@ class PodmanPeer(Peer):
         return (
             *_called(found, _HERE),
             *("run", "--detach", "--name", place.name, "--log-driver=passthrough", "--systemd=false", "--passwd=false"),
-            *("--network=ns:/proc/self/ns/net", "--no-hosts", "--hostname", place.spec.hostname),
+            *("--network=ns:/proc/self/ns/net", "--no-hosts"),
+            *_namespaces(place),
             *("--cgroups=no-conmon", "--cgroup-parent", f"/{place.cgroup}"),
             *_limits(place),
             *_process(place),
@@ -98,6 +99,20 @@ class PodmanPeer(Peer):
 def _called(found: Found, here: str) -> tuple[str, ...]:
     paths = (f"--root={here}/storage", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
     return (found.path, *paths, f"--runtime-flag=root={here}/state", "--storage-driver=vfs", "--log-level=error")
+
+
+def _namespaces(place: Place) -> tuple[str, ...]:
+    """Return the words for the name of its own, and for the namespaces that it shares."""
+    shared = dict(place.spec.shared)
+    words = [] if "uts" in shared else ["--hostname", place.spec.hostname]
+    if "cgroup" not in shared:
+        words.append("--cgroupns=private")  # which on cgroup v1 it would not do by itself
+    for kind, option in (("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("cgroup", "cgroupns")):
+        if kind in shared:
+            words.append(f"--{option}={f'ns:{shared[kind]}' if shared[kind] else 'host'}")
+    if not place.spec.shm:
+        words.append("--ipc=none")
+    return (*words, *(("--volume", f"{place.lent}:{SHM}") if place.lent else ()))
 
 
 def _limits(place: Place) -> tuple[str, ...]:

@@ -109,6 +109,8 @@ SIMPLE = [
     ("network_mode: none", "network_mode", "none"),
     ("pid: host", "pid", "host"),
     ("ipc: shareable", "ipc", ""),
+    ("ipc: none", "ipc", "none"),
+    ("ipc: private", "ipc", "private"),
     ("userns_mode: host", "userns", "host"),
     ("cgroup: private", "cgroup", ""),
     ("networks: [n]", "networks", (Attachment("n"),)),
@@ -197,12 +199,12 @@ services:
   vpn: {image: x, depends_on: {db: {condition: service_completed_successfully}}}
 """
     services = read_files(tmp_path, {"compose.yaml": text}).services
-    assert [one.name for one in services] == ["db", "vpn", "data", "web"]
+    assert [one.name for one in services] == ["db", "data", "vpn", "web"]
     web = services[-1]
     assert {one.service for one in web.depends_on} == {"db", "data", "vpn"} and web.links == (("db", "database"),)
     assert [(one.target, one.read_only) for one in web.mounts] == [("/a", True), ("/b", True)]
-    assert services[1].depends_on == (Dependency("db", "service_completed_successfully"),)
-    assert web.only_containers[0][0] == "network_mode"
+    assert services[2].depends_on == (Dependency("db", "service_completed_successfully"),)
+    assert web.network_mode == "service:vpn" and web.only_containers == ()
 
 
 @pytest.mark.parametrize(
@@ -271,7 +273,8 @@ WRONG = [
     ("networks: [x]", "networks[0]: 'x' is no network of this file"),
     ("networks: {n: {ipv4_address: x}}", "networks.n.ipv4_address: is 'x'"),
     ("networks: [n]\nnetwork_mode: host", "network_mode: is there beside networks"),
-    ("network_mode: container:x", "network_mode: is 'container:x': there are no containers but this file's"),
+    ("uts: host\nhostname: x", "uts: is there beside a name of its own, which would become the host's"),
+    ("uts: service:web", "uts: is 'service:web'; expected one of host"),
     ("pid: x", "pid: is 'x'; expected one of host or service:NAME"),
     ("healthcheck: {test: [curl]}", "healthcheck.test: begins with 'curl'"),
     ("healthcheck: {test: x, interval: 30}", "healthcheck.interval: is '30'; expected a duration with units"),

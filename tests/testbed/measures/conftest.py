@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Started
 from testbed.results import RunFolder
 from testbed.scenario.model import Density, Load, Ready, Scenario, Service, Settings, Slo
+from testbed.services.probe import open_here
 
 # What an instance runs. It is told where to listen by the platform and how to behave by its environment; the
 # third byte of its address counts the applications from 1.
@@ -78,12 +80,17 @@ WEB_PORT, STORE_PORT = 18080, 16379
 class Loopback:
     """Addresses in 127.0.0.0/8, in a range that is this test's own."""
 
+    host_path = ""
+
     def __init__(self) -> None:
         self._range = random.randrange(1, 255)
 
     def link(self, application: int, service: int) -> Link:
         interface = IPv4Interface(f"127.{self._range}.{application + 1}.{10 + service}/8")
         return Link(interface, mac_of(interface.ip))
+
+    def open_socket(self, on_host: bool = False) -> socket.socket:
+        return open_here(on_host)
 
 
 class LocalPlatform:

@@ -25,6 +25,7 @@ from testbed.platforms.docker_client import find_daemon, find_marked
 from testbed.platforms.peers.sweep import find_directories
 from testbed.platforms.protocol import Instance, Overseen
 from tests.testbed.platforms.answers import fetch
+from tests.testbed.platforms.shared_spaces import check_pair, make_pair
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -86,7 +87,7 @@ def platform(
     (busybox_layer / "srv").mkdir()
     (busybox_layer / "srv" / "index.html").write_text("served")
     made = DockerPlatform(run_name, scratch, lab)
-    made.prepare_layers([(str(busybox_layer),)])
+    made.prepare_layers([(str(busybox_layer),)], ["app"])
     with lab:
         yield made
         made.close()
@@ -118,6 +119,16 @@ def test_it_serves_at_its_address_within_its_limits(
     platform.stop(one)
     platform.stop(one)
     assert not cgroup.exists()
+
+
+@pytest.mark.parametrize("callers", [False, True])
+def test_services_share_namespaces(
+    platform: DockerPlatform, lab: Lab, busybox_layer: Path, tmp_path: Path, callers: bool
+) -> None:
+    """The host's network is not among them: it would be the daemon's."""
+    kinds = ("pid", "ipc", "uts", "cgroup") if callers else ("network", "pid", "ipc")
+    pair = make_pair(lab, busybox_layer, tmp_path, tuple((kind, "" if callers else "app") for kind in kinds))
+    check_pair(platform, pair, {*kinds}, lambda one: platform._running[one.name].pid, callers=callers)
 
 
 def test_the_workload_is_confined_as_others_are(

@@ -36,6 +36,17 @@ def test_a_device_is_the_hosts_with_what_may_be_done() -> None:
     assert config.linux.resources.devices == (DeviceRule(False), DeviceRule(True, "c", 1, 5, "r"))
 
 
+def test_settings_that_would_be_the_hosts_are_refused() -> None:
+    """Also of who shares with one that has the host's."""
+    vpn = Service("vpn", Resources(), network_mode="host")
+    web = replace(WEB, network_mode="service:vpn", sysctls=(("net.core.somaxconn", "77"), ("kernel.shmmax", "1")))
+    require_sysctls((replace(vpn, network_mode=""), web))
+    with pytest.raises(UsageError, match=r"web\.sysctls: net\.core.* the host itself \(network_mode: host\)"):
+        require_sysctls((vpn, web))
+    with pytest.raises(UsageError, match=r"web\.sysctls: kernel\.shmmax would be set on the host itself \(ipc: host\)"):
+        require_sysctls((replace(web, ipc="host", network_mode=""),))
+
+
 @pytest.mark.parametrize(("path", "why"), [("nothing", "No such file"), ("", "is no device")])
 def test_what_is_no_device_is_named(tmp_path: Path, path: str, why: str) -> None:
     source = str(tmp_path / path)

@@ -72,7 +72,7 @@ def test_volumes_that_are_shared() -> None:
 
 def test_what_is_not_applied_is_told() -> None:
     service = replace(SERVICE, pid="host", network_mode="none", tty=True)
-    assert list_unapplied((SERVICE, service)) == ("web: not applied: tty, pid: host",)
+    assert list_unapplied((SERVICE, service)) == ("web: not applied: tty",)
 
 
 def test_an_init_is_mounted_and_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,36 @@ def test_a_wrong_answer_is_not_ready_and_the_error_says_why(raw: bytes, problem:
     assert f"GET http://127.0.0.1:{port}/" in str(raised.value)
 
 
+def test_it_asks_by_the_sockets_that_it_is_given() -> None:
+    asked: list[bool] = []
+
+    def open_socket(on_host: bool) -> socket.socket:
+        asked.append(on_host)
+        return socket.socket()
+
+    with http_server(lambda request: OK) as port:
+        questions = [Question("web", "127.0.0.1", port, on_host=on_host) for on_host in (False, True)]
+        began_ns, always = time.monotonic_ns(), lambda service: True
+        ask(questions, requested_ns=began_ns, timeout_s=5, may_ask=always, watch=lambda: None, open_socket=open_socket)
+    assert {*asked} == {False, True}
+
+
+def test_on_the_host_it_does_not_answer_itself() -> None:
+    """The kernel may choose the very port that is asked for, and then connects a socket to itself."""
+
+    def bound(on_host: bool) -> socket.socket:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("127.0.0.1", port))
+        return made
+
+    port = free_port()
+    question = Question("web", "127.0.0.1", port, on_host=True)
+    began_ns, always = time.monotonic_ns(), lambda service: True
+    with pytest.raises(NotReady, match="connect: to itself"):
+        ask([question], requested_ns=began_ns, timeout_s=0.1, may_ask=always, watch=lambda: None, open_socket=bound)
+
+
 @pytest.mark.parametrize("status", [b"204 No Content", b"301 Moved", b"404 Not Found"])
 def test_any_status_is_any_but_a_failure_of_the_server(status: bytes) -> None:
     with http_server(lambda request: b"HTTP/1.0 " + status + b"\r\nContent-Length: 0\r\n\r\n") as port:

@@ -54,7 +54,9 @@ def test_the_machine_is_brought_up_as_any_guest() -> None:
 def test_a_service_is_started_by_a_containers_steps_in_its_own_cgroup() -> None:
     for name, own in forks().items():
         hosts = dict.fromkeys(("/lower/vda", "/lower/vdb"))
-        alone = [workload_plan(Spec(Process((name,)), (lower,), name, shared=CALLERS_NETWORK), V2, name) for lower in hosts]
+        alone = [
+            workload_plan(Spec(Process((name,)), (lower,), name, shared=CALLERS_NETWORK), V2, name) for lower in hosts
+        ]
         wanted = next(list(plan.child) for plan in alone if all(mount in own for mount in mounts(plan.child)))
         added = [s.Write(f"/cgroup/{name}/cgroup.procs", ("0",)), s.LogLine(executing(name))]
         assert [step for step in own if step not in added] == wanted

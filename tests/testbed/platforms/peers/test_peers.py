@@ -25,6 +25,7 @@ from testbed.platforms.peers.sweep import find_directories
 from testbed.platforms.protocol import Instance, Overseen
 from tests.owned import files_of, mounts_of
 from tests.testbed.platforms.answers import fetch
+from tests.testbed.platforms.shared_spaces import check_pair, make_pair
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -125,6 +126,19 @@ def test_it_serves_within_its_limits_and_leaves_nothing(rig: Rig, name: str) -> 
     platform.stop(one)
     platform.stop(one)
     assert not cgroup.exists()
+
+
+KINDS = ("network", "pid", "ipc")
+
+
+@pytest.mark.parametrize("name", ["crun", "runc", "youki", "podman"])
+def test_services_share_namespaces(rig: Rig, name: str) -> None:
+    platform = rig.platform(name)
+    for callers in (False, True):
+        kinds = (*KINDS, "uts", "cgroup") if callers else KINDS
+        shared = tuple((kind, "" if callers else "app") for kind in kinds)
+        pair = make_pair(rig.lab, rig.layer, rig.folder, shared)
+        check_pair(platform, pair, {*kinds}, lambda one: platform._running[one.name].pid, callers=callers)
 
 
 @pytest.mark.parametrize("name", ["bwrap", "nspawn", "lxc", "podman"])
