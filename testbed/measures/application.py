@@ -12,7 +12,7 @@ from types import MappingProxyType, TracebackType
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
-from runtime.errors import WorkloadError
+from runtime.errors import TestbedError, WorkloadError
 from runtime.output import QUOTED_LINES, last_lines
 from testbed.compose.model import Service
 from testbed.compose.sharing import list_borrowers
@@ -136,8 +136,7 @@ class Application:
             for instance in self.instances:
                 self._await_others(instance, first_processes, requested_ns, timeout_s)
                 undo.callback(self._platform.stop, instance)
-                with defer_signals():
-                    self._platform.start(instance)
+                self._begin(instance)
                 self._started.append(instance)
                 if self.checks is not None:
                     first_processes.begin(instance)
@@ -285,10 +284,19 @@ class Application:
             for one in reversed(again):
                 self._platform.stop(one)
             for one in again:
-                with defer_signals():
-                    self._platform.start(one)
+                self._begin(one)
             revived += again
         return revived
+
+    def _begin(self, instance: Instance) -> None:
+        """Start an instance. Raises WorkloadError that says so when one whose namespaces it shares has ended."""
+        try:
+            with defer_signals():
+                self._platform.start(instance)
+        except TestbedError:
+            if not self._has_lenders(instance):
+                self.check_alive()
+            raise
 
     def _has_lenders(self, instance: Instance) -> bool:
         """Return whether those run whose namespaces an instance shares."""

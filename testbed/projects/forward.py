@@ -68,7 +68,7 @@ def held_ports(services: Sequence[Service], http: tuple[str, int]) -> Iterator[t
     with ExitStack() as undo:
         published = []
         for service in services:
-            for port in service.ports if is_on_host(service, services) else ():
+            for port in _list_own(service) if is_on_host(service, services) else ():
                 listening = undo.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
@@ -81,6 +81,12 @@ def held_ports(services: Sequence[Service], http: tuple[str, int]) -> Iterator[t
                     ) from error
                 published.append(Published(service.name, port, LOOPBACK, port, (service.name, port) == http))
         yield tuple(published)
+
+
+def _list_own(service: Service) -> list[int]:
+    """Return the ports at which a service says that it listens, of very many the first."""
+    offered = (one.target for one in service.offers if one.protocol == "tcp")
+    return list(dict.fromkeys((*service.ports, *offered)))[:_MOST_TRIED]
 
 
 def list_listeners(services: Sequence[Service], http: tuple[str, int], say: Callable[[str], None]) -> list[Listener]:

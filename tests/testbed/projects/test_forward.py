@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from runtime.errors import PrerequisiteError
 from runtime.spec import Resources
 from testbed.compose.model import Port, Service
-from testbed.projects.forward import LOOPBACK, Forwarder, list_listeners, list_wanted, listen
+from testbed.projects.forward import LOOPBACK, Forwarder, held_ports, list_listeners, list_wanted, listen
 
 
 @pytest.fixture
@@ -45,6 +46,24 @@ def ask(port: int, data: bytes) -> bytes:
         while piece := connection.recv(65536):
             answer += piece
         return answer
+
+
+@pytest.mark.parametrize("exposed", [False, True])
+def test_a_port_of_a_service_on_the_host_is_nobody_elses(exposed: bool) -> None:
+    with socket.create_server(("", 0)) as taken:
+        port = taken.getsockname()[1]
+    agent = Service("agent", Resources(), network_mode="host", offers=(Port(port, published="1", exposed=exposed),))
+    side = Service("side", Resources(), network_mode="service:agent", offers=(Port(port, "udp"),))
+    web = Service("web", Resources(), offers=(Port(port, published=str(port)),))
+    said: list[str] = []
+    with held_ports((agent, side, web), ("agent", port)) as published:
+        (listener,) = list_listeners((agent, side, web), ("web", port), said.append)
+    listener.listening.close()
+    assert [str(one) for one in published] == [f"http://127.0.0.1:{port}/"]
+    assert listener.published.host_port != port and said[0].startswith(f"web: port {port} of this host is taken")
+    told = pytest.raises(PrerequisiteError, match=f"agent: port {port} of the host's network, which it is in: Address")
+    with socket.create_server((LOOPBACK, port)), told, held_ports((agent,), ("", 0)):
+        pass
 
 
 def test_bytes_go_both_ways_until_both_sides_are_done(upper: int) -> None:
