@@ -23,6 +23,8 @@ _ATTRIBUTES = k.MOUNT_ATTR_NOSUID | k.MOUNT_ATTR_NODEV | k.MOUNT_ATTR_NOEXEC
 def with_paths(spec: Spec, find: Callable[[str], int]) -> Spec:
     """Return a workload with the paths of the namespaces that others lend it in place of their names; ``find`` returns
     the number of another's first process, and raises what its caller is to get where there is none."""
+    if not any(is_name(of) for _, of in spec.shared):
+        return spec
     shared = tuple(
         (kind, f"/proc/{find(of)}/ns/{NAMESPACE_FILES[kind]}" if is_name(of) else of) for kind, of in spec.shared
     )

@@ -73,6 +73,10 @@ services:
     command: [sh, -c, echo set up > /data/done]
     volumes: [data:/data]
     deploy: {LIMITS}
+  side: {{build: ./app, command: [sleep, "1000"], network_mode: "service:web", pid: "service:web", ipc: "service:web",
+         deploy: {LIMITS}}}
+  agent: {{build: ./app, network_mode: host, pid: host, ipc: host, uts: host, cgroup: host, ports: ["8080"],
+          deploy: {LIMITS}}}
 volumes: {{data: }}
 """
 
@@ -252,6 +256,12 @@ def roots_are_snapshots_and_clones() -> None:
     assert invoke("roots.list") == ""
 
 
+def find_shared(one: int | str, other: int | str) -> set[str]:
+    """The kinds of namespaces that two processes have in common."""
+    kinds = ("net", "pid", "ipc", "uts", "cgroup", "mnt")
+    return {kind for kind in kinds if os.readlink(f"/proc/{one}/ns/{kind}") == os.readlink(f"/proc/{other}/ns/{kind}")}
+
+
 @on_a_host_unchanged
 def an_application_is_up_and_down() -> None:
     """A compose file as containers: with conditions, health, limits that systemd leaves alone, and a published port."""
@@ -264,12 +274,20 @@ def an_application_is_up_and_down() -> None:
             "web": "running",
             "db": "running",
             "setup": "exited",
+            "side": "running",
+            "agent": "running",
         }, services
         assert services["db"]["health"] == "healthy" and services["setup"]["exit_status"] == 0, services
-        (published,) = shop["published"]
-        address = f"http://{published['address']}:{published['host_port']}/"
-        with urllib.request.urlopen(address, timeout=_END_S) as answer:
-            assert answer.read() == b"of the build\n"
+        assert {one["service"] for one in shop["published"]} == {"web", "agent"}, shop
+        for published in shop["published"]:
+            address = f"http://{published['address']}:{published['host_port']}/"
+            with urllib.request.urlopen(address, timeout=_END_S) as answer:
+                assert answer.read() == b"of the build\n"
+        web, side, agent = (services[name]["pid"] for name in ("web", "side", "agent"))
+        assert find_shared(web, side) == {"net", "pid", "ipc"}, find_shared(web, side)
+        assert find_shared(agent, "self") == {"net", "pid", "ipc", "uts", "cgroup"}, find_shared(agent, "self")
+        Path(f"/proc/{web}/root/dev/shm/lent").touch()
+        assert Path(f"/proc/{side}/root/dev/shm/lent").exists()
         assert invoke("exec", "web", "cat", "/data/done").strip() == "set up"
         assert invoke("exec", "web", "cat", "/proc/sys/net/core/somaxconn").strip() == "77"
         assert "opened" in invoke("exec", "web", "sh", "-c", ": </dev/granted && echo opened")

@@ -38,6 +38,11 @@ services:
     ports: ["18102:8080"]
     healthcheck: {{test: "busybox wget -qO /dev/null http://127.0.0.1:8081/memory", interval: 100ms, retries: 50}}
     deploy: *limits
+  near:
+    build: ./web
+    network_mode: "container:gate"
+    command: ["/bin/busybox", "sleep", "1000"]
+    deploy: *limits
   other:
     build: ./web
     depends_on: {{web: {{condition: service_healthy}}}}
@@ -116,9 +121,10 @@ def check_restart(name: str) -> None:
         return all(now[one].state == "running" and now[one].pid != before[one].pid for one in services)
 
     os.kill(before["gate"].pid, signal.SIGKILL)
-    until(lambda: others("gate", "web"), told=lambda: members(name))
+    until(lambda: others("gate", "web", "near"), told=lambda: members(name))
     before = members(name)
     assert shared(before["web"].pid, before["gate"].pid) == {"net", "pid", "ipc"}
+    assert shared(before["near"].pid, before["gate"].pid) == {"net"}, "which would not be started again by itself"
     until(lambda: get(18102) == "<p>here</p>\n")
     os.kill(before["web"].pid, signal.SIGKILL)
     until(lambda: others("web"), told=lambda: members(name))
@@ -142,3 +148,20 @@ def test_machines_share_nothing_by_name(start: Start, write_scenario: Write, run
     with pytest.raises(UsageError, match=r"web\.network_mode: service:gate: not on vm\nweb.pid: service:gate: not on"):
         start(folder, platform="vm")
     assert find(run_name) is None
+
+
+@pytest.mark.vm
+@pytest.mark.parametrize("platform", ["vm-pod", "vm-containers"])
+def test_services_of_one_guest_share_what_it_can(start: Start, write_scenario: Write, platform: str) -> None:
+    text = COMPOSE[: COMPOSE.index("  agent:")].replace("{{web: {{condition: service_healthy}}}}", "[web]")
+    ready = "x-testbed:\n  ready: {{service: web, port: 8080, path: /index.html, body: here, timeout_vm_s: 300}}\n"
+    alike = platform == "vm-containers"
+    if not alike:
+        text = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(("    pid:", "    ipc:")))
+    script = '"until busybox wget -qO- http://web:8080/; do busybox sleep 0.2; done; exec busybox sleep 1000"'
+    project = start(write_scenario(script, PORT, text + ready), platform=platform)
+    assert (get(18101, "memory"), get(18102)) == ("lent\n", "<p>here</p>\n")
+    told = execute(project, "web", "busybox hostname; busybox ls /dev/shm; busybox ps").splitlines()
+    assert told[0] == "gateway" and ("memory" in told) == alike
+    assert any("-p 8081" in line for line in told) == alike, "whose processes those are"
+    until(lambda: any("here" in line for line in read(project, "other")), 60, lambda: read(project, "other"))
