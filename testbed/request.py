@@ -32,7 +32,7 @@ from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
 from testbed.scenario import consolidation as servers
-from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import list_unapplied, require_init, require_no_shared
@@ -231,14 +231,7 @@ def check_options(
     names = asked if options.duet else (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
-    registry.require_containers(names, scenario.services)
-    registry.require_memory(names, scenario.services)
-    registry.require_mounts(names, scenario.services)
-    registry.require_grants(names, scenario.services)
-    require_spaces(names, scenario.services, registry.MACHINES)
-    require_no_shared(scenario.services, "a copy that is measured")
-    require_init(scenario.services)
-    require_sysctls(scenario.services)
+    _check_services(names, scenario.services)
     hosted = list_lines(scenario.services, measured=True)
     for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services), *hosted):
         progress(line)
@@ -269,6 +262,19 @@ def check_options(
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)
     return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
+
+
+def _check_services(names: Sequence[str], services: Sequence[Service]) -> None:
+    """Raise UsageError for what one of the platforms, or no copy that is measured, can do for the services, and
+    PrerequisiteError for what this host lacks."""
+    registry.require_containers(names, services)
+    registry.require_memory(names, services)
+    registry.require_mounts(names, services)
+    registry.require_grants(names, services)
+    require_spaces(names, services, registry.MACHINES)
+    require_no_shared(services, "a copy that is measured")
+    require_init(services)
+    require_sysctls(services)
 
 
 def _check_consolidation(options: Options, measures: Sequence[str]) -> None:
