@@ -18,7 +18,6 @@ from testbed.interruption import Interrupted, raise_on_signals
 from testbed.lab import Lab
 from testbed.measures.application import Application, ready_timeout_s
 from testbed.measures.context import RunContext
-from testbed.measures.instances import make_instances, make_questions
 from testbed.platforms import registry
 from testbed.platforms.protocol import Started
 
@@ -129,45 +128,10 @@ def test_an_error_within_the_context_stops_the_services(make_context: MakeContex
     assert len(pids) == 2 and gone(pids)
 
 
-def test_instances_know_each_other_by_name_and_no_platform(make_context: MakeContext) -> None:
-    context = make_context(web={"COLOUR": "blue"})
-    store, web = make_instances(context, 2, "t001")
-    assert dict(store.spec.hosts) == dict(web.spec.hosts)
-    assert sorted(name for name, _ in web.spec.hosts) == ["store", "web"]
-    assert web.spec.link is not None and dict(web.spec.hosts)["web"] == str(web.spec.link.address.ip)
-    assert (web.spec.hostname, web.name, web.application) == ("web", "t001-web", 2)
-    assert "COLOUR=blue" in web.spec.process.env and "COLOUR=blue" not in store.spec.process.env
-    assert web.spec.resources == context.scenario.services[1].resources
-    assert make_instances(context, 2, "t001") == (store, web)
-    other = make_instances(context, 3, "t001")
-    assert not {address for _, address in web.spec.hosts} & {address for _, address in other[0].spec.hosts}
-
-
-def test_a_shared_instance_runs_all_services_at_one_address(make_context: MakeContext) -> None:
-    context = make_context()
-    (both,) = make_instances(context, 2, "t001", shared=True, one_address=True)
-    alone = make_instances(context, 2, "t001")
-    assert (both.name, list(both.specs)) == ("t001-small", ["store", "web"])
-    store, web = both.specs.values()
-    assert store.link == web.link == alone[0].spec.link
-    assert store.link is not None
-    assert dict(web.hosts) == dict.fromkeys(("store", "web"), str(store.link.address.ip))
-    assert [spec.process for spec in both.specs.values()] == [one.spec.process for one in alone]
-
-
 def test_the_services_of_a_shared_instance_have_phases_of_their_own() -> None:
     started = Started({"request": 1, "created": 2, "first_process": 5}, {"store": {"first_process": 4}})
     assert started.of("store") == {"request": 1, "created": 2, "first_process": 4}
     assert started.of("web")["first_process"] == 5
-
-
-def test_the_ready_check_comes_first_and_its_port_is_asked_once(make_context: MakeContext) -> None:
-    context = make_context()
-    asked = make_questions(context.scenario, context.settings.ready, {"web": "127.0.0.2", "store": "127.0.0.3"})
-    assert [(question.service, question.port, question.path) for question in asked] == [
-        ("web", 18080, "/health"),
-        ("store", 16379, ""),
-    ]
 
 
 def test_a_slow_host_gives_every_platform_more_time(slow_host: float, tmp_path: Path) -> None:
