@@ -263,7 +263,7 @@ class Application:
                 watch=partial(self._watch, first_processes),
             )
         except NotReady as error:
-            raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
+            raise self.failure(f"not ready after {timeout_s:g} s: {error}{self._restarts.tell()}") from error
 
     def _wait(
         self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: FirstProcesses
@@ -304,8 +304,9 @@ class Application:
         revived = []
         for instance in self._started:
             if self._is_to_be_revived(instance) and self._restarts.is_due(instance.service, time.monotonic()):
+                ending = self._platform.ending(instance)
                 self._platform.stop(instance)
-                self._restarts.note(instance.service, time.monotonic())
+                self._restarts.note(instance.service, time.monotonic(), ending)
                 with defer_signals():
                     self._platform.start(instance)
                 revived.append(instance)
