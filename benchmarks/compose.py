@@ -2,11 +2,14 @@
 
     .venv/bin/python benchmarks/compose.py DIRECTORY [--fetch] [--complete] [--start [--limit S]] [--only WORD] [--json]
 
-`benchmarks/compose.csv` lists the files: repository, path and commit. With --fetch git brings each repository at its
-commit into DIRECTORY first. With --complete, what a file names beside itself and what is not there is made, in a copy:
-folders with an empty Dockerfile, empty files of variables, secrets and mounts, values of variables; for where only the
-compose files are at hand. Mistakes are counted by key, names of services left out. With --start, as root,
-those whose images are at hand are brought up and down again, one after the other (benchmarks/compose_start.py).
+`benchmarks/compose.csv` lists the files: repository, path, commit, and git's name of the content that was tried, none
+for those that were not at hand. With --fetch git brings each repository at its commit into DIRECTORY first. Of an index
+of public repositories they are the first 30 with a `compose.db.yml`, all of `docker/awesome-compose` that are called
+`compose.yaml`, and some of other names and of well-known projects. With --complete, what a file names beside itself and
+what is not there is made, in a copy: folders with an empty Dockerfile, files of variables with the passwords that
+databases ask for, empty secrets and mounts, values of variables; for where only the compose files are at hand. Mistakes
+are counted by key, names of services left out. With --start, as root, those whose images can be had are brought up and
+down again, one after the other (benchmarks/compose_start.py).
 """
 
 from __future__ import annotations
@@ -37,13 +40,18 @@ LIST = Path(__file__).with_suffix(".csv")
 _ROUNDS = 4
 _LONGEST_REASON = 300
 _MISSING_FOLDER = re.compile(r": there is no folder '([^']*)'")
-_MISSING_FILE = re.compile(r": there is no file '([^']*)'")
-_VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(?::?\?[^}]*)?\}")
+_MISSING_FILE = re.compile(r": there is no file '([^']*)'(?! beside this one)")
+_MISSING_ENVIRONMENT = re.compile(r": there is no file '([^']*)' beside this one")
+_VARIABLE = re.compile(r"(?<!\$)\$(?:\{(\w+)(?::?\?[^}]*)?\}|(\w+))")
+# One that is a path on the host, or begins one.
+_SOURCE = re.compile(r"""(?m)^\s*- ["']?\$\{(\w+)\}[^:\n]*:/""")
 _FIRST_PORT = 21000
 _MISSING_VARIABLE = re.compile(r": needs the variable (\w+)")
 _MISSING_DOCKERFILE = re.compile(r": there is no '([^']*)' in (/[^;]*)")
 
-_MISSING = (_MISSING_FOLDER, _MISSING_FILE, _MISSING_DOCKERFILE, _MISSING_VARIABLE)
+_MISSING = (_MISSING_FOLDER, _MISSING_FILE, _MISSING_ENVIRONMENT, _MISSING_DOCKERFILE, _MISSING_VARIABLE)
+# Without such a variable the databases' official images do not start.
+_ASKED_FOR = "POSTGRES_PASSWORD=value\nMARIADB_ROOT_PASSWORD=value\nMYSQL_ROOT_PASSWORD=value\n"
 
 
 class Read(Struct, frozen=True):
@@ -68,17 +76,21 @@ def complete(file: Path, message: str) -> bool:
         dockerfile = Path(folder_name, name)
         dockerfile.parent.mkdir(parents=True, exist_ok=True)
         dockerfile.touch()
-    for name in _MISSING_FILE.findall(message):
-        path = Path(file.parent, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    for missing, content in ((_MISSING_FILE, ""), (_MISSING_ENVIRONMENT, _ASKED_FOR)):
+        for name in missing.findall(message):
+            path = Path(file.parent, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
     return any(one.search(message) for one in _MISSING)
 
 
 def invent_variables(file: Path) -> dict[str, str]:
-    """Return a value for each variable that a file names without a default, a port's number where it looks like one."""
-    names = dict.fromkeys(_VARIABLE.findall(file.read_text(errors="replace")))
-    return {name: str(_FIRST_PORT + number) if "PORT" in name else "value" for number, name in enumerate(names)}
+    """Return a value for each variable that a file names without a default: a port's number where it looks like one, a
+    folder beside the file where a mount begins with it."""
+    text = file.read_text(errors="replace")
+    names = dict.fromkeys(match[1] or match[2] for match in _VARIABLE.finditer(text))
+    values = {name: str(_FIRST_PORT + number) if "PORT" in name else "value" for number, name in enumerate(names)}
+    return values | dict.fromkeys(_SOURCE.findall(text), "./value")
 
 
 def make_mounted(file: Path, scenario: Scenario) -> None:

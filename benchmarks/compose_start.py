@@ -1,9 +1,9 @@
 """Starts the applications of compose files as containers, for `benchmarks/compose.py --start`.
 
-A file can be started where each of its images can be had: it is in the store, is built of a Dockerfile that is there,
-or has a substitute (testbed/substitutes). It counts as started when it is ready as its scenario says (a connection or
-an answer at its first published port), all that has a healthcheck is healthy, and nothing has failed a while later; it
-is brought down after that, with its volumes.
+A file can be started where each of its images can be had: it is in the store, has a substitute (testbed/substitutes),
+or is built of a Dockerfile that is there and stands on such images. It counts as started when it is ready as its
+scenario says (a connection or an answer at its first published port), all that has a healthcheck is healthy, and
+nothing has failed a while later; it is brought down after that, with its volumes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from runtime.errors import TestbedError
+from benchmarks import dockerfile_build
+from runtime.builder.dockerfile import parse, read
+from runtime.errors import TestbedError, UsageError
 from runtime.images.store import Store, open_store
 from testbed import leftovers
 from testbed.projects.control import bring_down, bring_up
@@ -41,15 +43,30 @@ class Start(Struct, frozen=True):
 
 
 def list_missing(store: Store, scenario: Scenario) -> tuple[str, ...]:
-    """Return the images of a scenario that cannot be had here, as its services name them."""
+    """Return the images of a scenario that cannot be had here, as its services and their Dockerfiles name them."""
     made = {service.image for service in scenario.services if _is_buildable(service)}
-    return tuple(
-        dict.fromkeys(
-            service.image if service.build is None else f"{service.name} (its Dockerfile is not at hand)"
-            for service in scenario.services
-            if not _is_buildable(service) and service.image not in made and not _is_there(store, service)
-        )
-    )
+    missing: list[str] = []
+    for service in scenario.services:
+        if _is_buildable(service):
+            missing += (one for one in _list_bases(store, service) if one not in made)
+        elif service.build is not None:
+            missing.append(f"{service.name} (its Dockerfile is not at hand)")
+        elif service.image not in made and not _is_there(store, service):
+            missing.append(service.image)
+    return tuple(dict.fromkeys(missing))
+
+
+def _list_bases(store: Store, service: Service) -> tuple[str, ...]:
+    """Return the images that a service's Dockerfile stands on and that cannot be had; none of one that makes no sense
+    or has further contexts, of which the start tells."""
+    made = service.build
+    if made is None or made.contexts:
+        return ()
+    try:
+        file = parse(made.inline) if made.dockerfile is None else read(made.dockerfile, made.dockerfile.parent)
+        return dockerfile_build.list_missing(store, file, made.target, dict(made.args), stands_in=str)
+    except UsageError:
+        return ()
 
 
 def _is_buildable(service: Service) -> bool:
@@ -60,9 +77,7 @@ def _is_buildable(service: Service) -> bool:
 
 
 def _is_there(store: Store, service: Service) -> bool:
-    return service.build is None and (
-        store.find(service.image) is not None or find_substitute(service.image) is not None
-    )
+    return store.find(service.image) is not None or find_substitute(service.image) is not None
 
 
 @contextmanager

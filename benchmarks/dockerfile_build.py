@@ -12,9 +12,10 @@ from __future__ import annotations
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec import Struct
 
@@ -52,18 +53,24 @@ def stand_in(reference: str) -> str:
     return REFERENCE if _DISTRIBUTIONS.fullmatch(reference) else reference
 
 
-def list_missing(store: Store, file: Dockerfile) -> tuple[str, ...]:
-    """Return the images that a file's last stage needs and that cannot be had here. Raises UsageError for stages and
-    arguments that make no sense."""
+def list_missing(
+    store: Store,
+    file: Dockerfile,
+    target: str = "",
+    arguments: Mapping[str, str] = MappingProxyType({}),
+    stands_in: Callable[[str], str] = stand_in,
+) -> tuple[str, ...]:
+    """Return the images that a file's target, "" for the last stage, needs and that cannot be had here, under the names
+    that ``stands_in`` gives them. Raises UsageError for stages and arguments that make no sense."""
     missing: list[str] = []
 
     def look_up(reference: str, platform: str) -> Image | None:
-        name = stand_in(reference)
+        name = stands_in(reference)
         if name.partition(":")[0] != REFERENCE and find_substitute(name) is None and store.find(name) is None:
             missing.append(reference)
         return Image(reference, "", ImageConfig(), ())
 
-    plan_stages(file, "", leading_values(file, {}), look_up)
+    plan_stages(file, target, leading_values(file, arguments), look_up)
     return tuple(dict.fromkeys(missing))
 
 

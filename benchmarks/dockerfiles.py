@@ -2,12 +2,13 @@
 
     .venv/bin/python benchmarks/dockerfiles.py DIRECTORY [--fetch] [--build [--limit S]] [--only WORD] [--json]
 
-`benchmarks/dockerfiles.csv` lists the files: repository, path and commit. With --fetch git brings each repository at
-its commit into DIRECTORY first. They were taken from an index of public repositories before any was read: those that it
-listed first with a `Dockerfile` (99), a `docker/Dockerfile` (58) and a `backend/Dockerfile` (25), and 23 of well-known
-projects by their names, of at most 4,600 characters each. Each is read by ours and by the package `dockerfile`
-(benchmarks/independent_parser.py), and its stages are planned. With --build, as root, those whose images can be had are
-built, one after the other, in a copy (benchmarks/dockerfile_build.py says what stands in for what).
+`benchmarks/dockerfiles.csv` lists the files: repository, path, commit, and git's name of the content that was tried.
+With --fetch git brings each repository at its commit into DIRECTORY first. They were taken from an index of public
+repositories before any was read: those that it listed first with a `Dockerfile` (99), a `docker/Dockerfile` (58) and a
+`backend/Dockerfile` (25), and 23 of well-known projects by their names, of at most 4,600 characters each. Each is read
+by ours and by the package `dockerfile` (benchmarks/independent_parser.py), and its stages are planned. With --build, as
+root, those whose images can be had are built, one after the other, in a copy (benchmarks/dockerfile_build.py says what
+stands in for what).
 """
 
 from __future__ import annotations

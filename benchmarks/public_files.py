@@ -1,10 +1,11 @@
-"""Lists of public files, by which others can have the same: repository, path and commit, in a CSV file; and the options
-and the output of programs that try each of a list."""
+"""Lists of public files, by which others can have the same: repository, path, commit and the name that git gives to the
+content, in a CSV file; and the options and the output of programs that try each of a list."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import subprocess
 import sys
@@ -20,11 +21,12 @@ T = TypeVar("T")
 
 
 class Listed(Struct, frozen=True):
-    """A public file."""
+    """A public file; its ``blob`` is git's name of what was tried, "" where it was not there."""
 
     repository: str
     path: str
     commit: str
+    blob: str = ""
 
 
 def read_list(path: Path) -> tuple[Listed, ...]:
@@ -46,6 +48,19 @@ def fetch(listed: Sequence[Listed], directory: Path) -> None:
             ("checkout", "-q", "FETCH_HEAD"),
         ):
             subprocess.run(["git", "-C", str(target), *command], check=True)
+
+
+def name_blob(content: bytes) -> str:
+    """Return the name that git gives to a content."""
+    return hashlib.sha1(b"blob %d\0%b" % (len(content), content), usedforsecurity=False).hexdigest()
+
+
+def compare_blobs(listed: Sequence[Listed], directory: Path) -> list[str]:
+    """Return what is to be said of the contents that are in a directory: which are not those of the list."""
+    there = [(one, Path(directory, one.repository, one.path)) for one in listed if one.blob]
+    found = [(one, path) for one, path in there if path.is_file()]
+    others = [f"{one.repository}/{one.path}" for one, path in found if name_blob(path.read_bytes()) != one.blob]
+    return [f"{len(found) - len(others)} have the content that the list names", *(f"another: {one}" for one in others)]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -75,4 +90,4 @@ def try_each(
     if options.json:
         print(json.dumps(to_builtins(results), indent=1))
         return
-    print("", *summarise(results, len(listed)), sep="\n")
+    print("", *summarise(results, len(listed)), *compare_blobs(listed, options.directory), sep="\n")

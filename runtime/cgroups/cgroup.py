@@ -146,6 +146,16 @@ class Cgroup(Struct, frozen=True):
         """Return the kernel's memory.stat, in bytes, with the names that this host's cgroup version uses."""
         return parse_flat_keyed(self.file("memory", "memory.stat", "memory.stat").read_text())
 
+    def memory_kills(self) -> int:
+        """Return how many processes the kernel has killed in it since it was made, since they had used up its memory.
+
+        0 without the controller, and when it is gone.
+        """
+        if self.hierarchies.mount_of("memory") is None:
+            return 0
+        file = self.file("memory", "memory.oom_control", "memory.events")
+        return parse_flat_keyed(_content(file)).get("oom_kill", 0)
+
     def pids(self) -> tuple[int, ...]:
         """Return the pids of the processes in it and in the cgroups below it, in any hierarchy."""
         found: set[int] = set()

@@ -233,7 +233,7 @@ class Application:
                 open_socket=self._context.addresses.open_socket,
             )
         except NotReady as error:
-            raise self.failure(f"not ready after {timeout_s:g} s: {error}") from error
+            raise self.failure(f"not ready after {timeout_s:g} s: {error}{self._restarts.tell()}") from error
 
     def _wait(
         self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: FirstProcesses
@@ -278,7 +278,7 @@ class Application:
                 continue
             if not self._restarts.is_due(instance.service, time.monotonic()):
                 continue
-            self._restarts.note(instance.service, time.monotonic())
+            self._restarts.note(instance.service, time.monotonic(), self._platform.ending(instance))
             borrowers = {one.name for one in list_borrowers(instance.service, self._context.scenario.services)}
             again = [instance, *(one for one in self._started if one.service in borrowers and self._is_wanted(one))]
             for one in reversed(again):

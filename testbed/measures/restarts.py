@@ -32,6 +32,7 @@ class Restarts:
         self._counts: dict[str, int] = {}
         self._started_s: dict[str, float] = {}
         self._due_s: dict[str, float] = {}
+        self._endings: dict[str, list[str]] = {}
 
     def may(self, service: str, status: int | None) -> bool:
         """Return whether a service that has ended so is to be started again."""
@@ -45,8 +46,18 @@ class Restarts:
             self._due_s[service] = now_s + wait_s(self._counts.get(service, 0))
         return now_s >= self._due_s[service]
 
-    def note(self, service: str, now_s: float) -> None:
-        """Note that it has been started again."""
+    def note(self, service: str, now_s: float, ending: str = "") -> None:
+        """Note that it is started again, and how it had ended, as far as that is known."""
+        self._endings.setdefault(service, []).append(ending or "nobody knows how")
         del self._due_s[service]
         self._counts[service] = self._counts.get(service, 0) + 1
         self._started_s[service] = now_s
+
+    def tell(self) -> str:
+        """Return what has been started again, how often and after which end, for the end of a sentence; "" for none."""
+        return "".join(
+            f"; {service} has ended {len(endings)} times, the last time with: {endings[-1]}"
+            if len(endings) > 1
+            else f"; {service} has ended once, with: {endings[0]}"
+            for service, endings in self._endings.items()
+        )

@@ -102,7 +102,18 @@ class ContainerPlatform:
         running = self._running.get(instance.name)
         self._output.flush(instance.name)  # its last lines say more
         status = running.wait(0) if running is not None else None
-        return self._output.failure(instance.name) if status is None else f"exit status {status}"
+        if status is None:
+            return self._output.failure(instance.name)
+        return f"exit status {status}{self._describe_kills(instance)}"
+
+    def _describe_kills(self, instance: Instance) -> str:
+        """Say that the kernel has killed processes of an instance for want of memory, "" where it has not."""
+        killed = self.cgroup(instance).memory_kills()
+        limit_bytes = next(iter(instance.specs.values())).resources.memory_bytes
+        if not killed or limit_bytes is None:
+            return ""
+        what = "a process" if killed == 1 else f"{killed} processes"
+        return f", and the kernel has killed {what}: all {limit_bytes >> 20} MiB of memory that it may use were used"
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
         running = self._running.get(instance.name)

@@ -102,3 +102,21 @@ def test_what_a_quota_holds_back_is_read_from_version_two(tmp_path: Path) -> Non
     assert cgroup.throttling().since(before) == Throttling(4, 1, 1_000_000)
     assert cgroup.throttling().fraction == 2 / 7 and Throttling().fraction == 0
     assert sum_throttling([before, before]) == Throttling(6, 2, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("v1", "file", "text", "killed"),
+    [
+        (True, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", 3),
+        (True, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n", 0),
+        (False, "memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n", 1),
+        (False, "cgroup.procs", "", 0),
+    ],
+)
+def test_whom_the_kernel_killed_for_want_of_memory(v1: bool, file: str, text: str, killed: int, tmp_path: Path) -> None:
+    two = Hierarchies({}, tmp_path, frozenset({"memory"}))
+    there = Hierarchies({"memory": tmp_path}, None, frozenset()) if v1 else two
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / file).write_text(text)
+    assert Cgroup("one", there).memory_kills() == killed
+    assert Cgroup("one", Hierarchies({}, tmp_path, frozenset())).memory_kills() == 0, "without the controller"

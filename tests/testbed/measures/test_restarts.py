@@ -34,3 +34,14 @@ def test_the_wait_doubles_and_begins_anew() -> None:
     assert not restarts.is_due("web", 101) and not restarts.is_due("web", 101.15) and restarts.is_due("web", 101.25)
     restarts.note("web", 101.25)
     assert not restarts.is_due("web", 200) and restarts.is_due("web", 200.15), "it had run for long enough"
+
+
+def test_how_it_ended_is_told() -> None:
+    restarts = Restarts([Service("web", Resources(), restart="always"), Service("db", Resources(), restart="always")])
+    assert restarts.tell() == ""
+    for number, (service, ending) in enumerate([("web", "exit status 1"), ("db", ""), ("web", "exit status 137")]):
+        restarts.is_due(service, 100 * number)
+        restarts.note(service, 100 * number + 1, ending)
+    assert restarts.tell() == (
+        "; web has ended 2 times, the last time with: exit status 137; db has ended once, with: nobody knows how"
+    )

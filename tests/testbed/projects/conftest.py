@@ -64,9 +64,12 @@ def start(home: Path, run_name: str) -> Iterator[Start]:
     """Return what brings a scenario up; whatever is up at the end is brought down, and nothing may be left then."""
     names: list[str] = []
 
-    def bring(folder: Path, name: str = run_name, platform: str = "container") -> Project:
+    def bring(
+        folder: Path, name: str = run_name, platform: str = "container", timeout_s: float | None = None
+    ) -> Project:
         names.append(name)
-        return bring_up(Order(name, str(folder), str(folder.parent), platform), lambda line: None, share=True)
+        order = Order(name, str(folder), str(folder.parent), platform, timeout_s=timeout_s)
+        return bring_up(order, lambda line: None, share=True)
 
     with no_dead_run_left():
         yield bring

@@ -133,6 +133,22 @@ def test_what_does_not_start_says_why_and_leaves_nothing(
     assert find(run_name) is None and not (STATE_ROOT / lease_name(run_name)).exists()
 
 
+@pytest.mark.parametrize(
+    ("policy", "problem"),
+    [
+        ('"no"', "the first process of web has ended: exit status 137"),
+        ("always", r"not ready after 2 s: .*; web has ended \d+ times, the last time with: exit status 137"),
+    ],
+)
+def test_what_used_up_its_memory_is_told(start: Start, write_scenario: Write, policy: str, problem: str) -> None:
+    compose = COMPOSE.replace("    ports:", f"    restart: {policy}\n    ports:")
+    compose = compose.replace('"httpd", "-f", "-p", "{port}", "-h", "/www"', '"tail", "-c", "900000000", "/dev/zero"')
+    folder = write_scenario(compose=compose)
+    killed = f"{problem}, and the kernel has killed a process: all 128 MiB of memory that it may use were used"
+    with pytest.raises(WorkloadError, match=killed):
+        start(folder, timeout_s=2.0)
+
+
 def test_a_service_that_has_done_its_work_is_no_failure(start: Start, write_scenario: Write, run_name: str) -> None:
     project = start(write_scenario('"echo done"'))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -83,3 +84,24 @@ def test_a_substitute_runs_as_the_image_does(cgroup_parent: str, tmp_path: Path)
     with log.open("wb") as file:
         assert container.run(spec, name=f"{cgroup_parent}/redis", log=file.fileno()) == 0, log.read_text()
     assert log.read_text().splitlines()[-4:] == ["PONG", "redis", "dir", "/data"]
+
+
+@pytest.mark.root
+@pytest.mark.network
+def test_a_database_has_the_healthcheck_of_the_image(cgroup_parent: str, tmp_path: Path) -> None:
+    """It fails as long as the server does not listen to other hosts, and passes then, without a password."""
+    image = find_image("mariadb:11", resolver(Store(store_root() / "images"), print, environment={}))
+    process = image_process(image, environment={})
+    script = """
+        healthcheck.sh --connect 2>&1 || echo early
+        "$@" 2>/dev/null & until healthcheck.sh --connect --innodb_initialized 2>/dev/null; do sleep 0.2; done
+        healthcheck.sh --galera_online 2>&1 || echo none of the tests; echo ready; kill %1; wait
+    """
+    command = ("-c", script, "-", *process.args)
+    environment = {"MARIADB_ROOT_PASSWORD": "it's"}
+    process = image_process(image, command=command, entrypoint=("bash",), environment=environment)
+    spec = Spec(process, tuple(str(layer.path) for layer in image.layers), "db", Resources(512 << 20, 1.0, 128))
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        assert container.run(spec, name=f"{cgroup_parent}/db", log=file.fileno()) == 0, log.read_text()
+    assert re.search(r"(?s)early.*--galera_online is none of .*none of the tests\nready\n$", log.read_text())

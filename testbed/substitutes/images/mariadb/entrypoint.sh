@@ -27,6 +27,9 @@ initialise() {
     fi
     mariadb-install-db --datadir="$DATA" --skip-test-db --auth-root-authentication-method=normal > /dev/null
     database=$(value DATABASE) user=$(value USER) password=$(value PASSWORD)
+    asks=$(head -c 24 /dev/urandom | base64)
+    (umask 077 && printf '[client]\nprotocol=tcp\nuser=healthcheck\npassword="%s"\n' "$asks" \
+        > "$DATA/.my-healthcheck.cnf")
     mariadbd --skip-networking --socket="$SOCKET" &
     server=$!
     until mariadb --socket="$SOCKET" -u root -e 'SELECT 1' > /dev/null 2>&1; do
@@ -38,6 +41,9 @@ initialise() {
         printf 'ALTER USER root@localhost IDENTIFIED BY %s;\n' "$(quoted "$root")"
         printf 'CREATE USER root@"%%" IDENTIFIED BY %s;\n' "$(quoted "$root")"
         printf 'GRANT ALL ON *.* TO root@"%%" WITH GRANT OPTION;\n'
+        for host in localhost 127.0.0.1 ::1; do
+            printf 'CREATE USER healthcheck@"%s" IDENTIFIED BY "%s";\n' "$host" "$asks"
+        done
         # shellcheck disable=SC2016  # marks of SQL
         [ -z "$database" ] || printf 'CREATE DATABASE IF NOT EXISTS `%s`;\n' "$database"
         if [ -n "$user" ]; then
