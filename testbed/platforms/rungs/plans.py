@@ -72,6 +72,7 @@ def rung_plan(made: Made, spec: Spec, hierarchies: Hierarchies, cgroup: str, att
         identity_files(spec.hostname, spec.hosts, spec.resolver),
         memory_at=made.memory,
         owner=FIRST_ID if mapped else 0,
+        quota_bytes=isolation.quota << 20,
     )
     choices = Choices(
         "",
