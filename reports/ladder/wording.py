@@ -84,7 +84,7 @@ def name_attack(attack: str) -> str:
 
 
 def describe_pressure(pressure: Pressure) -> str:
-    """Return what an attack did, below its name: how much of its work the neighbour did, and what stopped who attacked."""
+    """Return what an attack did: how much of its work the neighbour did, and what stopped who attacked."""
     figures = pressure.figures
     if (part := figures.get("part")) is None:
         return pressure.words
