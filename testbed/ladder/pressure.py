@@ -46,8 +46,8 @@ SERVICE = "worker"
 WORKER_APPLICATION, ATTACKER_APPLICATION = 61, 62
 # A neighbour that does less than this of what it did alone, whenever it is looked at, is hurt.
 _HELD, _LOOKS = 0.5, 3
-# A look: three periods of a quota of processor time, in which the worker does some two hundred rounds.
-WINDOW_S = 0.3
+# A look: two or three periods of a quota of processor time, in which the worker does some two hundred rounds.
+WINDOW_S = 0.25
 _LIFE_S = 240
 _START_S, _ANSWER_S, _SETTLE_S, _LOOK_S = 60.0, 2.0, 0.1, 0.02
 _RESERVE_BYTES = 512 * MIB
