@@ -101,6 +101,7 @@ def describe(rung: Rung, isolation: Isolation) -> str:
         "devices": isolation.devices != "host",
         "settings of the kernel": isolation.masks,
         " and ".join(isolation.limits) or "resources": bool(isolation.limits),
+        f"disk space ({isolation.quota} MiB)" if isolation.quota else "disk space": bool(isolation.quota),
     }
     apart, shared = (", ".join(name for name, has in asked.items() if has is side) for side in (True, False))
     return (

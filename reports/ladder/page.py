@@ -100,6 +100,7 @@ def render_page(view: View) -> str:
         timelines=figures.draw_timelines(view.history.rungs, frozenset(one.name for one in view.subjects)),
         stories=[make_story(view, rung) for rung in sorted(view.history.rungs, key=lambda one: (one.year, one.name))],
         features=list_feature_groups(),
+        sides=figures.SIDES,
         rungs=[one for one in view.history.rungs if one.cells],
         numbers={source: number for number, source in enumerate(view.history.sources, 1)},
         sources=view.history.sources,
@@ -210,8 +211,15 @@ def make_wall_table(view: View) -> Table | None:
         cells = [Cell(one.label)]
         for attack in view.attacks:
             pressure = view.pressures_of(attack).get(one.name)
-            cells.append(Cell("held" if pressure.held else "HURT", pressure.words) if pressure else Cell("–"))
+            cells.append(
+                Cell("held" if pressure.held else "HURT", wording.describe_pressure(pressure))
+                if pressure
+                else Cell("–")
+            )
         rows.append(tuple(cells))
     head = ("", *map(wording.name_attack, view.attacks))
-    caption = "Held: a neighbour of the same kind still did at least half of its work while this was going on."
+    caption = (
+        "Held: a neighbour of the same kind still did at least half of its work while this was going on."
+        " Refused or killed is who took too much."
+    )
     return Table(caption, head, tuple(rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reports.ladder.view import QUANTITIES, Subject, Tally, View
+from testbed.ladder.model import Pressure
 from testbed.probes.model import Outcome
 
 INSTRUCTION_TIME = "All times are instruction time: one instruction a nanosecond, on an emulated processor."
@@ -62,6 +63,8 @@ CHECKS: Mapping[str, str] = {
     "cited": "not read",
     "not found": "not found",
 }
+# By a figure of an attacker: what became of it.
+STOPPED: Mapping[str, str] = {"refused": "refused more", "killed": "killed"}
 SIGNS: Mapping[str, str] = {"blocked": "■", "leaked": "✖", "permitted": "○", "broken": "△", "untestable": "–"}
 
 
@@ -78,6 +81,15 @@ def name_class(kind: str) -> str:
 def name_attack(attack: str) -> str:
     """Return an attack on resources as people call it."""
     return ATTACKS.get(attack) or attack.replace("_", " ")
+
+
+def describe_pressure(pressure: Pressure) -> str:
+    """Return what an attack did: how much of its work the neighbour did, and what stopped who attacked."""
+    figures = pressure.figures
+    if (part := figures.get("part")) is None:
+        return pressure.words
+    stopped = [f"; {word}" for key, word in STOPPED.items() if figures.get(key)]
+    return f"{min(part, 1.0):.0%} of its work{''.join(stopped)}"
 
 
 def begin(text: str) -> str:

@@ -50,7 +50,8 @@ class ImageRoot(Struct, frozen=True):
 
     What is in memory is mounted on ``memory_at``, which covers that directory of the host in the container's mount
     namespace. ``owner`` is the host's id of the root of a user namespace, for whom the launcher mounts the layers with
-    mapped ids before it clones (``mapped_root_steps``); 0 is the host's own root.
+    mapped ids before it clones (``mapped_root_steps``); 0 is the host's own root. ``quota_bytes`` is how much memory
+    may hold of what is written; 0 for as much as the kernel gives.
     """
 
     layers: tuple[str, ...]
@@ -60,6 +61,7 @@ class ImageRoot(Struct, frozen=True):
     mount_point: str = ""
     memory_at: str = MEMORY
     owner: int = 0
+    quota_bytes: int = 0
 
     @property
     def memory(self) -> str:
@@ -79,7 +81,7 @@ def image_root_steps(image: ImageRoot) -> tuple[Step, ...]:
     if image.writable is not None:
         target = image.mount_point or (os.path.dirname(image.layers[0]) if image.layers else "/")
         return (*mount_steps(image.layers, image.writable, target), Chdir(target), HOLD_ROOT)
-    volatile, layer = volatile_steps(image.memory)
+    volatile, layer = volatile_steps(image.memory, quota_bytes=image.quota_bytes)
     target, empty = f"{image.memory}/root", f"{image.memory}/empty"
     *enter, overlay = mount_steps(image.layers, layer, target)
     return (*enter, *volatile, Mkdir(target), Mkdir(empty), OpenTree(empty, EMPTY), overlay, Chdir(target), HOLD_ROOT)
@@ -91,7 +93,7 @@ def mapped_root_steps(image: ImageRoot, userns: str) -> tuple[Step, ...]:
 
     The root of a user namespace cannot do that: it may map no ids, and reads no trusted.* attribute, by which overlay
     knows a directory that replaces the ones below it (overlayfs.rst, "Permission model")."""
-    volatile, writable = volatile_steps(image.memory_at, image.owner)
+    volatile, writable = volatile_steps(image.memory_at, image.owner, image.quota_bytes)
     layers = effective(image.layers)
     shown = [f"{image.memory_at}/{number}" for number in range(len(layers))]
     return (

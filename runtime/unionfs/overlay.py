@@ -62,14 +62,16 @@ def mount_steps(layers: tuple[str, ...], writable: WritableLayer, target: str) -
     return (*opened, Chdir(common), Mount("overlay", target, "overlay", 0, options(relative, writable)))
 
 
-def volatile_steps(directory: str, owner: int = 0) -> tuple[tuple[Step, ...], WritableLayer]:
+def volatile_steps(directory: str, owner: int = 0, quota_bytes: int = 0) -> tuple[tuple[Step, ...], WritableLayer]:
     """Return the steps that mount a tmpfs on ``directory`` and make an empty writable layer of ``owner``'s in it.
 
-    The tmpfs goes with the last process that sees it.
+    The tmpfs goes with the last process that sees it. It takes up to ``quota_bytes``; without, the kernel's own limit
+    holds, which is half of the machine's memory (tmpfs(5)).
     """
     writable = WritableLayer(f"{directory}/upper", f"{directory}/work")
+    size = f",size={quota_bytes}" if quota_bytes else ""
     steps = (
-        Mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"),
+        Mount("tmpfs", directory, "tmpfs", MS_NOSUID | MS_NODEV, f"mode=0755{size}"),
         Mkdir(writable.upper, owner=owner),
         Mkdir(writable.work),
     )

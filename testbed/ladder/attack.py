@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runtime.config.types import Mount
 from runtime.errors import TestbedError
@@ -38,8 +39,12 @@ from testbed.probes.verdicts import judge, set_aside
 from testbed.rungs.model import Rung
 
 MIB = 1 << 20
-# An instance's limits: more than what stays of all attempts, less than what those take that try to take more.
+# An instance's limits: more than what stays of all attempts, less than what those take that try to take more. A
+# machine has a whole processor, which it needs to boot.
 LIMITS = Resources(memory_bytes=160 * MIB, cpus=0.5, pids=256)
+MACHINE_LIMITS = replace(LIMITS, cpus=1.0)
+# A machine that used so much of its processors was given them.
+_GIVEN = 0.75
 SERVICE = "probe"
 # The number of the application, and so the address, that no other of a run has.
 APPLICATION = 60
@@ -116,6 +121,7 @@ def attack(
     link = lab.link(application, 0)
     token = secrets.token_hex(4)
     hostname = f"probed-{token}"
+    limits = choose_limits(platform)
     group = platform.cgroup(
         _make_instance(platform, image, f"{SERVICE}-{token}", hostname, lab, application, (), lease)
     )
@@ -128,9 +134,9 @@ def attack(
         shares_directories(platform),
         getattr(platform, "host_root", ""),
         group.name,
-        LIMITS.memory_bytes or 0,
-        LIMITS.pids or 0,
-        LIMITS.cpus or 0.0,
+        limits.memory_bytes or 0,
+        limits.pids or 0,
+        limits.cpus or 0.0,
         platform.patience,
     )
     outcomes: dict[str, Outcome] = {}
@@ -153,6 +159,11 @@ def count(outcomes: Sequence[Outcome]) -> tuple[Counted, ...]:
     return tuple(Counted(rung, {verdict: counts[rung][verdict] for verdict in VERDICTS}) for rung in rungs)
 
 
+def choose_limits(platform: Platform) -> Resources:
+    """Return the limits of an instance that is attacked."""
+    return MACHINE_LIMITS if platform.virtual else LIMITS
+
+
 def shares_directories(platform: Platform) -> bool:
     """Return whether an instance can be given a directory of the host's."""
     if platform.virtual or platform.name in ("docker", "libvirt-lxc", "vm-containers"):
@@ -173,7 +184,7 @@ def _make_instance(
 ) -> Instance:
     process = Process(args=(PROGRAM, *args))
     layers = directories(image.layers)
-    spec = Spec(process, layers, hostname, LIMITS, lab.link(application, 0), mounts=mounts)
+    spec = Spec(process, layers, hostname, choose_limits(platform), lab.link(application, 0), mounts=mounts)
     return Instance(name, application, {SERVICE: spec}, folder / f"{name}.log")
 
 
@@ -317,6 +328,12 @@ class _Attacker:
                 self._tell(f"  {outcome.rung}: {outcome.probe}: {outcome.verdict}: {outcome.words}")
         return outcomes
 
+    def _was_held(self, one: Attempt, evidence: Evidence, watched: _Watched) -> bool:
+        """Whether an attempt on processor time came up against its limit: that of a machine is its processors."""
+        size = choose_limits(self._platform).cpus or 0.0
+        is_full = self._platform.virtual and evidence.used_processors > _GIVEN * size
+        return is_full or watched.held_back.get(one.index, False)
+
     def _judge_one(self, one: Attempt, trace: Trace, watched: _Watched) -> Outcome:
         evidence = Evidence(
             one.fills,
@@ -327,7 +344,7 @@ class _Attacker:
             watched.unseen_s.get(one.index, 0.0),
         )
         reached = find_reached(self._canaries, one.probe.canary, evidence)
-        if one.probe.canary == PROCESSORS and not reached and not watched.held_back.get(one.index):
+        if one.probe.canary == PROCESSORS and not reached and not self._was_held(one, evidence, watched):
             why = f"the host had {evidence.used_processors:.2f} processors for it, and no quota held it back"
             self._unseen.append(one)
             return set_aside(one.probe, self._platform.name, self._rung, why)

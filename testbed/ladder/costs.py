@@ -31,7 +31,7 @@ from testbed.platforms.protocol import Platform
 START, MEMORY, CALL, FORK = "start_s", "memory_bytes", "syscall_ns", "fork_us"
 ROUND_TRIP, REQUESTS, COPIES = "round_trip_us", "requests_per_s", "copies"
 _WARMUP_PINGS, _PINGS = 20, 200
-_WARMUP_S = 0.3
+_WARMUP_S = 0.15
 # What the generator of a closed loop keeps under way: enough for two processors.
 _CONNECTIONS = 8
 # Copies are counted for so much memory; from fewer copies nothing is concluded.
@@ -49,22 +49,22 @@ class Effort(Struct, frozen=True):
     ramps: int = 1
     calls: int = 200_000
     forks: int = 100
-    load_s: float = 0.7
+    load_s: float = 0.4
     most_copies: int = 32
     copies_s: float = 1.5
     rounds: int = 15
 
 
 FULL = Effort()
-QUICK = Effort(trials=3, loads=1, ramps=1, calls=50_000, forks=30, load_s=0.5, most_copies=12, copies_s=0.8, rounds=6)
+QUICK = Effort(trials=3, loads=1, ramps=1, calls=50_000, forks=30, load_s=0.3, most_copies=12, copies_s=0.8, rounds=6)
 # A kernel boots for each start.
 VIRTUAL = Effort(trials=3, loads=1, ramps=0, calls=50_000, forks=30)
 QUICK_VIRTUAL = Effort(trials=1, loads=0, ramps=0, calls=20_000, forks=20)
 # A start takes ten seconds, and clickme up to three minutes until it answers: a range of two, and no requests.
 EMULATED = Effort(trials=2, loads=0, ramps=0, calls=20_000, forks=20)
 # Nothing varies where instructions are counted, and each of them takes long.
-COUNTED = Effort(trials=2, loads=0, ramps=1, calls=5_000, forks=20, most_copies=8, copies_s=0.8, rounds=3)
-COUNTED_VIRTUAL = Effort(trials=1, loads=0, ramps=0, calls=5_000, forks=20, rounds=3)
+COUNTED = Effort(trials=2, loads=1, ramps=1, calls=5_000, forks=20, load_s=0.2, most_copies=8, copies_s=0.8, rounds=3)
+COUNTED_VIRTUAL = Effort(trials=1, loads=1, ramps=0, calls=5_000, forks=20, load_s=0.2, rounds=3)
 
 
 def choose_effort(platform: Platform, quick: bool, clock: str = HOST) -> Effort:

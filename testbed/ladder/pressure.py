@@ -46,8 +46,10 @@ SERVICE = "worker"
 WORKER_APPLICATION, ATTACKER_APPLICATION = 61, 62
 # A neighbour that does less than this of what it did alone, whenever it is looked at, is hurt.
 _HELD, _LOOKS = 0.5, 3
+# A look: two or three periods of a quota of processor time, in which the worker does some two hundred rounds.
+WINDOW_S = 0.25
 _LIFE_S = 240
-_START_S, _ANSWER_S, _SETTLE_S, _LOOK_S = 60.0, 2.0, 0.2, 0.05
+_START_S, _ANSWER_S, _SETTLE_S, _LOOK_S = 60.0, 2.0, 0.1, 0.02
 _RESERVE_BYTES = 512 * MIB
 _WORK = re.compile(r"work ([0-9]{1,12}) ([0-9]{1,12})\s")
 _TOOK = re.compile(r"took ([0-9]{1,9})\s")
@@ -63,7 +65,7 @@ def press(
     tell: Callable[[str], None] = lambda line: None,
     *,
     attacks: Sequence[str] = tuple(ATTACKS),
-    window_s: float = 0.5,
+    window_s: float = WINDOW_S,
 ) -> tuple[Pressure, ...]:
     """Return what each attack did to a worker beside it, on a platform that has been prepared with both images
     (testbed.probes.image, testbed.neighbours.image) among its own; call it in the lab.
@@ -98,7 +100,10 @@ def find_most(look: Callable[[], float], alone_per_s: float) -> float:
 def judge(rung: str, attack: str, alone_per_s: float, pressed_per_s: float, figures: dict[str, float]) -> Pressure:
     """Return what an attack did; the rates are the worker's rounds in a second, before and meanwhile. Pure."""
     part = pressed_per_s / alone_per_s if alone_per_s > 0 else 0.0
-    words = f"{ATTACKS[attack]}: its neighbour did {min(part, 1.0):.0%} of its work"
+    refused, killed = figures.get("refused"), figures.get("killed")
+    stopped = [word for count, word in ((refused, "was refused more"), (killed, "was killed")) if count]
+    itself = f" and {' and '.join(stopped)}" if stopped else ""
+    words = f"{ATTACKS[attack]}{itself}: its neighbour did {min(part, 1.0):.0%} of its work"
     return Pressure(
         rung,
         attack,
@@ -230,4 +235,6 @@ def _find_taken(printed: str) -> dict[str, float]:
 
 
 def _tell_state(state: State | None) -> dict[str, float]:
-    return {} if state is None else {"took": float(state.work), "refused": float(state.refused)}
+    if state is None:
+        return {}
+    return {"took": float(state.work), "refused": float(state.refused), "killed": float(state.killed)}

@@ -61,8 +61,7 @@ Progress = Callable[[str], None]
 
 class Wishes(Struct, frozen=True):
     """What is asked for: ``rungs`` by name, all that run here without any; ``platforms`` that are attacked and priced
-    beside them. By another ``clock`` than the host's, no neighbour is put under pressure and no snippet run: both need
-    what is not an instruction, or not there.
+    beside them. By another ``clock`` than the host's, no snippet is run: they are typed to this host.
     """
 
     out: Path
@@ -156,16 +155,16 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         if wishes.clock == HOST:
             record.snippets = run_snippets(served, scratch)
         undo.enter_context(lab)
-        if wishes.clock == HOST:
-            stages = {name: Stage(one, lab, images[PROBE], served, scratch, run_id) for name, one in here.items()}
-            record.features = show_features(stages)
+        stages = {name: Stage(one, lab, images[PROBE], served, scratch, run_id) for name, one in here.items()}
+        record.features = show_features(stages)
         surroundings = _Surroundings(
             scenario, scenario.chosen(wishes.quick), images, lab, folder, Watch(f"{CGROUP_ROOT}/{run_id}")
         )
         attack_all(targets, here, Ground(run_id, scratch, lab, images[PROBE], progress), record)
-        for name, platform in here.items():
-            _save_gauge(name, platform, lab, images[GAUGE], folder, progress)
         efforts = {name: costs.choose_effort(one, wishes.quick, wishes.clock) for name, one in here.items()}
+        for name, platform in here.items():
+            if isinstance(platform, Saving):
+                _save(name, platform, surroundings, images[GAUGE], bool(efforts[name].loads), progress)
         pricing = Pricing(surroundings, images[GAUGE], here, efforts, record, progress)
         pricing.run(wishes.seed)
         pricing.price_namespaces(min(one.rounds for one in efforts.values()))
@@ -179,19 +178,21 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
 def find_pressed(here: Mapping[str, Platform], wishes: Wishes) -> list[str]:
     """Return who is put under pressure: a machine is another start for each attack, of which an emulated one takes too
     long."""
-    if wishes.clock != HOST:
-        return []
     return [name for name, one in here.items() if not (one.virtual and (wishes.quick or one.emulated))]
 
 
-def _save_gauge(name: str, platform: Platform, lab: Lab, image: Image, folder: _Folder, progress: Progress) -> None:
-    """Save what the gauges of a platform of copies are copies of; what cannot be saved shows when it is priced."""
-    if not isinstance(platform, Saving):
-        return
+def _save(
+    name: str, platform: Saving, surroundings: _Surroundings, gauge: Image, loads: bool, progress: Progress
+) -> None:
+    """Save what the instances that are priced are copies of: the gauge, and the application where it gets ``loads``.
+    What cannot be saved shows when it is priced."""
     progress(f"saving the gauge of {name}")
     label = f"gauge-{name}"
+    link, log = surroundings.addresses.link(0, 0), surroundings.folder.log_path(label)
     try:
-        platform.save_for(make_instance(label, 0, image, lab.link(0, 0), folder.log_path(label)), (PORT,))
+        platform.save_for(make_instance(label, 0, gauge, link, log), (PORT,))
+        if loads:
+            platform.save_services(surroundings.scenario, surroundings.images)
     except TestbedError as error:
         progress(f"the gauge of {name} is not saved: {str(error).splitlines()[0]}")
 
@@ -245,7 +246,12 @@ def _prepare(
             platform = registry.create(target.platform, run_id, scratch, lab, accelerator)
             undo.callback(platform.close)
             progress(f"preparing {target.name}")
-            platform.prepare(scenario, images)
+            if isinstance(platform, Saving):
+                platform.prepare_images(
+                    images.values()
+                )  # what it is attacked and priced by is saved when its turn comes
+            else:
+                platform.prepare(scenario, images)
         except PrerequisiteError as error:
             if target.rung is None or is_asked:
                 raise

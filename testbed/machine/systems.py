@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from runtime.errors import UsageError
 from testbed.platforms.paravirtual import PARAVIRTUAL
@@ -10,12 +11,14 @@ from testbed.qemu.variants import VARIANTS
 from vm_images.reference import System
 
 # What needs a program or a daemon that the machine's image has not, and a translator that would be translated itself.
-NOT_INSIDE = frozenset(
-    (
-        *("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker"),
-        "emulated-1988",
-    )
+_PEERS = ("libvirt-lxc", "bwrap", "nspawn", "crun", "runc", "youki", "podman", "lxc", "runsc", "kata", "docker")
+_WHY_NOT: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(_PEERS, "not in the machine of this run"),
+        "emulated-1988": "it translates instruction by instruction, and would itself be translated by the emulator",
+    }
 )
+NOT_INSIDE = frozenset(_WHY_NOT)
 _APART = f"--platforms container,{PARAVIRTUAL} in a run of their own; compare sets it beside another"
 
 
@@ -27,7 +30,7 @@ def choose_system(platforms: Iterable[str]) -> System:
 def list_absent(asked: Sequence[str]) -> Mapping[str, str]:
     """Return the platforms that the machine lacks of those that a group stands for, with the reason, by what was asked
     for by name: Xen, or else KVM."""
-    absent = dict.fromkeys(NOT_INSIDE, "not in the machine of this run")
+    absent = dict(_WHY_NOT)
     if choose_system(asked) == "xen":
         return {**absent, **dict.fromkeys(VARIANTS, "there is no KVM in a machine that Xen has booted")}
     return {**absent, PARAVIRTUAL: f"it needs the machine booted under Xen, which has no KVM: {_APART}"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -123,7 +123,14 @@ class Metered(Protocol):
 
 @runtime_checkable
 class Saving(Protocol):
-    """What a platform has besides whose instances are copies of others that were saved: it can save more of them."""
+    """What a platform has besides whose instances are copies of others that were saved: it can save them one by one,
+    and does not have to save all that ``prepare`` does."""
+
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        """Do what ``prepare`` does, and save nothing yet."""
+
+    def save_services(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """Save an instance of each of a scenario's services. Raises as ``save_for``."""
 
     def save_for(self, instance: Instance, ports: Sequence[int] = ()) -> None:
         """Start and save what ``instance`` will be a copy of, once it listens on its ports and is idle. To be called in

@@ -156,6 +156,10 @@ class RestoredPlatform(VmPlatform):
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare what every guest needs, then boot and save one guest of each service."""
         super().prepare(scenario, images)
+        self.save_services(scenario, images)
+
+    def save_services(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
+        """Boot and save one guest of each service, in a lab of their own. Raises as ``save``."""
         with Lab() as lab:
             links = [lab.link(0, index) for index in range(len(scenario.services))]
             services = zip(scenario.services, make_specs(scenario, images, links), strict=True)

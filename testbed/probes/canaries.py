@@ -262,6 +262,7 @@ class Canaries:
             "locked_bytes": str(64 * _MIB),
             "memory_bytes": str(self.place.memory_bytes + 64 * _MIB),
             "tasks": str(self.place.tasks + 32),
+            "disk_bytes": str(96 * _MIB),  # more than any quota, and less than the limit of memory
             "spin_ms": "1000",
         }
 

@@ -84,6 +84,7 @@ CANARIES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "locked": ("locked_bytes",),
         "held_memory": ("memory_bytes",),
         "held_tasks": ("tasks",),
+        "held_disk": ("disk_bytes",),
         "used_processors": ("spin_ms",),
         "hurried": (),
         "real_time": (),

@@ -274,6 +274,11 @@ def _held_tasks(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     return f"it had {seen.most} processes, and the limit is {limit}" if seen is not None and seen.most > limit else ""
 
 
+def _held_disk(canaries: Canaries, evidence: Evidence, argument: str) -> str:
+    seen, wanted = evidence.seen, int(evidence.fills["disk_bytes"])
+    return f"it had a file of {wanted >> 20} MiB" if seen is not None and seen.file_bytes >= wanted else ""
+
+
 def _used_processors(canaries: Canaries, evidence: Evidence, argument: str) -> str:
     used, limit = evidence.used_processors, canaries.place.cpus
     return f"it used {used:.2f} processors, and the limit is {limit:g}" if used > limit * _MOST_OVER else ""
@@ -332,6 +337,7 @@ _JUDGES: Mapping[str, Judge] = MappingProxyType(
         "locked": _locked,
         "held_memory": _held_memory,
         "held_tasks": _held_tasks,
+        "held_disk": _held_disk,
         PROCESSORS: _used_processors,
         "hurried": _hurried,
         "real_time": _is_real_time,

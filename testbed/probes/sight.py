@@ -20,6 +20,7 @@ _MOST_PROCESSES = 1 << 16
 _NAME_BYTES = 64
 _PROC = Path("/proc")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_BLOCK = 512  # of st_blocks (stat(3type))
 _STATUS = re.compile(r"^(Uid|CapEff|VmLck|VmRSS):\s+(.*)$", re.MULTILINE)
 _FLAGS = re.compile(r"^flags:\s+0?([0-7]+)$", re.MULTILINE)
 _NICE, _POLICY = 18 - 2, 40 - 2  # of /proc/PID/stat, after the name (proc_pid_stat(5), from 1)
@@ -29,7 +30,8 @@ class Seen(Struct):
     """What the processes of one attempt were seen to be, all in all: users (real, effective), the effective
     capabilities of each with its user, namespaces by kind, what descriptors are of and which devices, files of /proc
     and /sys that are open for writing, control groups, mounts as in mountinfo, routes as in /proc/net/route,
-    the host's numbers of what is root inside, bytes, and how many."""
+    the host's numbers of what is root inside, bytes (``file_bytes``: what the largest of its open files takes), and how
+    many."""
 
     pids: set[int] = field(default_factory=set)
     users: set[tuple[int, int]] = field(default_factory=set)
@@ -49,6 +51,7 @@ class Seen(Struct):
     policies: set[int] = field(default_factory=set)
     resident_bytes: int = 0
     locked_bytes: int = 0
+    file_bytes: int = 0
     most: int = 0
 
 
@@ -141,6 +144,7 @@ def _add_descriptors(seen: Seen, process: Path) -> None:
             found = (process / "fd" / name).stat()
             if found.st_rdev:
                 seen.devices.add(found.st_rdev)
+            seen.file_bytes = max(seen.file_bytes, found.st_blocks * _BLOCK)
             flags = _FLAGS.search((process / "fdinfo" / name).read_text())
             is_kernels = f"{os.major(found.st_dev)}:{os.minor(found.st_dev)}" in kernel
             if flags and int(flags[1], 8) & os.O_ACCMODE and is_kernels:

@@ -24,7 +24,7 @@ CLASSES = (
 # What can be taken away from a rung on purpose, to see that the probes of that wall notice.
 WALLS = (
     "root", "mount", "pid", "ipc", "uts", "network", "address", "cgroup", "user", "time", "capabilities", "seccomp",
-    "landlock", "devices", "masks", "limits", "no_new_privileges", "kernel",
+    "landlock", "devices", "masks", "limits", "quota", "no_new_privileges", "kernel",
 )  # fmt: skip
 
 Side = Literal["containers", "machines"]
@@ -48,7 +48,8 @@ class Isolation(Struct, frozen=True):
     (a container's of ours), "tight", or for capabilities a list of names. ``devices``: the host's own, a fixed list of
     nodes, or also held by the device cgroup. ``network``: the host's, one address of the host's stack (bind(2) to any
     other is refused or changed), or a stack of its own. ``masks`` hides and write-protects what a container of ours
-    does not see of /proc and /sys. ``limits`` are the resources that are limited.
+    does not see of /proc and /sys. ``limits`` are the resources that are limited. ``quota`` is how many MiB it may
+    write to its root; 0 for no quota.
     """
 
     root: Root
@@ -58,6 +59,7 @@ class Isolation(Struct, frozen=True):
     system_calls: Literal["all", "default", "tight"] = "all"
     devices: Literal["host", "nodes", "cgroup"] = "host"
     limits: tuple[Literal["memory", "cpus", "pids"], ...] = ()
+    quota: int = 0
     masks: bool = False
     no_new_privileges: bool = False
     landlock: bool = False

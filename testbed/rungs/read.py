@@ -28,6 +28,8 @@ _WORDS: Mapping[str, Collection[str]] = {
 _LISTS: Mapping[str, Collection[str]] = {"namespaces": _NAMESPACES, "limits": _LIMITS}
 _SWITCHES = ("masks", "no_new_privileges", "landlock", "read_only_sysfs")
 _CAPABILITY_WORDS = ("all", "default", "none")
+# MiB: what a probe writes in vain has to be more (testbed.probes.canaries), and less than the memory of those attacked.
+_LARGEST_QUOTA = 64
 
 
 @cache
@@ -124,6 +126,8 @@ def _read_isolation(value: Value) -> Isolation:
     read: dict[str, Any] = {key: _one_of(fields[key], known) for key, known in _WORDS.items() if key in fields}
     read |= {key: _some_of(fields[key], known) for key, known in _LISTS.items() if key in fields}
     read |= {key: fields[key].boolean() for key in _SWITCHES if key in fields}
+    if "quota" in fields:
+        read["quota"] = fields["quota"].integer(1, _LARGEST_QUOTA, "MiB")
     if "capabilities" in fields:
         given = fields["capabilities"]
         read["capabilities"] = _some_of(given, CAPABILITIES) if given.is_list else _one_of(given, _CAPABILITY_WORDS)

@@ -39,6 +39,7 @@ _WITHOUT: Mapping[str, Callable[[Isolation], Isolation]] = MappingProxyType(
         "devices": lambda one: replace(one, devices="host"),
         "masks": lambda one: replace(one, masks=False, read_only_sysfs=False),
         "limits": lambda one: replace(one, limits=()),
+        "quota": lambda one: replace(one, quota=0),
         "no_new_privileges": lambda one: replace(one, no_new_privileges=False),
     }
 )

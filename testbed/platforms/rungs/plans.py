@@ -72,6 +72,7 @@ def rung_plan(made: Made, spec: Spec, hierarchies: Hierarchies, cgroup: str, att
         identity_files(spec.hostname, spec.hosts, spec.resolver),
         memory_at=made.memory,
         owner=FIRST_ID if mapped else 0,
+        quota_bytes=isolation.quota << 20,
     )
     choices = Choices(
         "",
@@ -194,6 +195,9 @@ def _choose_mount(isolation: Isolation, mount: Mount) -> tuple[Mount, ...]:
     mapped = "user" in isolation.namespaces
     if mount.destination == "/sys" and not isolation.read_only_sysfs:
         return (replace(mount, options=tuple(word for word in mount.options if word != "ro")),)
+    if mount.destination == "/sys" and isolation.network != "stack":
+        # A network namespace has one sysfs: who mounts it read-only first, makes it so for all that share its stack.
+        return (replace(mount, options=tuple("rro" if word == "ro" else word for word in mount.options)),)
     if mount.destination == "/dev" or mount.destination.startswith("/dev/"):
         if isolation.devices == "host":
             return ()

@@ -73,6 +73,7 @@ class RungPlatform(ContainerPlatform):
             else "overlay on tmpfs",
             "namespaces": ", ".join(sorted({"mount", *isolation.namespaces})),
             "network": isolation.network,
+            **({"quota": f"{isolation.quota} MiB of memory take what is written"} if isolation.quota else {}),
             "capabilities_that_the_host_lacks": ", ".join(self._lacking()) or "none",
             **({"landlock": f"version {self.made.landlock}"} if isolation.landlock else {}),
             "walls_left_out": self.label.partition(" without ")[2] or "none",

@@ -12,7 +12,7 @@
 
 #include "probe.h"
 
-enum { MOST_TASKS = 1024, PAGE = 4096, THREADS = 2 };
+enum { MOST_TASKS = 1024, PAGE = 4096, PIECE = 1 << 20, THREADS = 2 };
 static const uint64_t MOST_BYTES = (uint64_t)512 << 20, MOST_MS = 5000;
 
 static uint64_t bound(const char *word, uint64_t most) {
@@ -29,6 +29,22 @@ static int take_memory(char **words, char *got) {
   volatile char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return -1;
   for (size_t at = 0; at < size; at += PAGE) memory[at] = (char)(at / PAGE | 1);
+  return 0;
+}
+
+// BYTES: write so much to a file of its own, and keep it open. It goes with the attempt.
+static int take_disk(char **words, char *got) {
+  static char piece[PIECE];
+  (void)got;
+  if (enter_own_directory() != 0) return -1;
+  int file = open("own", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (file < 0) return -1;
+  memset(piece, 1, sizeof piece);
+  for (uint64_t left = bound(words[0], MOST_BYTES); left > 0;) {
+    ssize_t written = write(file, piece, left < PIECE ? (size_t)left : PIECE);
+    if (written <= 0) return -1;
+    left -= (uint64_t)written;
+  }
   return 0;
 }
 
@@ -99,6 +115,7 @@ static int end_runner(char **words, char *got) {
 const struct operation resource_operations[] = {
   {"memory", 1, take_memory},
   {"tasks", 1, take_tasks},
+  {"disk", 1, take_disk},
   {"processors", 1, take_processors},
   {"mlock", 1, lock_memory},
   {"nice", 0, hurry},

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 from reports import theme
 from reports.ladder.page import render_page
 from reports.ladder.view import make_view
-from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Missing, Snippet
+from reports.ladder.wording import describe_pressure
+from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Missing, Pressure, Snippet
 from testbed.probes.model import Outcome
 from tests.reports.ladder.records import HISTORY, PROBES, make_ladder
 
@@ -82,6 +83,20 @@ def test_costs_have_intervals_and_an_emulated_machine_says_so(page: str) -> None
     assert "95 % intervals" in table and "2\N{NARROW NO-BREAK SPACE}200" in table.replace("\N{NO-BREAK SPACE}", " ")
     assert "Where the time of a start goes" in page and "clone3 with a new namespace: pid" in page
     assert "$ chroot /tmp/root /bin/ls /" in page and "HURT" in page
+
+
+def test_where_names_beside_dots_have_no_room_the_rungs_are_a_list(page: str) -> None:
+    names = page[page.index('<div class="by-year">') : page.index('<section id="probes">')]
+    assert [names.count(f'href="#rung-{one.name}"') for one in HISTORY.rungs] == [1] * len(HISTORY.rungs)
+    assert "<span>2003</span>" in names and "CP-67</a> <small>not run here</small>" in names
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert "@media (max-width: 56rem), print { .by-year { display: block; } .years text.name" in style
+
+
+def test_what_stopped_an_attacker_is_told() -> None:
+    figures = {"part": 1.04, "took": 5.0, "refused": 3.0, "killed": 0.0}
+    assert describe_pressure(Pressure("a", "disk", True, "words", figures)) == "100% of its work; refused more"
+    assert describe_pressure(Pressure("a", "disk", True, "words", {})) == "words"
 
 
 def test_what_comes_from_a_record_stays_text() -> None:

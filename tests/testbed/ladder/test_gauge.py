@@ -75,7 +75,7 @@ def test_one_that_ends_at_once_is_named_and_gone(image: Image, run_name: str, tm
 
 
 def test_each_kind_of_namespace_is_timed_by_itself() -> None:
-    times = time_namespaces(3)
-    assert len(times) == 9 and all(len(of) == 3 and min(of) > 0 for of in times.values())
+    times = time_namespaces(8)
+    assert len(times) == 9 and all(len(of) == 8 and min(of) > 0 for of in times.values())
     network, none = (min(times[f"clone3 with a new namespace: {kind}"]) for kind in ("network", "none"))
     assert network > none

@@ -37,6 +37,8 @@ def test_who_does_less_than_half_of_its_work_is_hurt() -> None:
     assert not hurt.held and hurt.words == "starts processes that start processes: its neighbour did 49% of its work"
     assert hurt.figures["part"] == 0.49 and hurt.figures["took"] == 3.0
     assert judge("a", "spin", 100.0, 180.0, {}).words.endswith("did 100% of its work")
+    full = judge("a", "disk", 100.0, 90.0, {"took": 3.0, "refused": 7.0, "killed": 0.0})
+    assert full.words == "fills its disk and was refused more: its neighbour did 90% of its work"
     assert not judge("a", "disk", 0.0, 0.0, {}).held, "a worker that did nothing alone shows nothing"
 
 
@@ -108,6 +110,13 @@ def test_a_sandbox_that_may_not_write_to_its_root_works_and_is_attacked_where_it
     assert isolation is not None
     pressure = pressed(isolation, attack)
     assert pressure.figures["alone_per_s"] > 10 and pressure.figures["took"] > 0
+
+
+@pytest.mark.root
+def test_a_quota_refuses_what_fills_a_disk(pressed: Callable[[Isolation, str], Pressure]) -> None:
+    assert pressed(LIMITED, "disk").figures["refused"] == 0
+    full = pressed(replace(LIMITED, quota=32), "disk")
+    assert full.figures["refused"] > 0 == full.figures["killed"]
 
 
 @pytest.mark.root

@@ -38,11 +38,14 @@ def test_a_copy_is_attacked_and_priced(prepared: tuple[RestoredPlatform, Image, 
     platform, gauge, scratch = prepared
     forbids = (Statement(("names", "processes", "signals"), "ours", "as it is tested here"),)
     rung = Rung("restored", "Restored", 2016, "machines", "a copy", {}, forbids=forbids)
-    probes = [probe for probe in read_probes() if probe.kind in ("names", "signals")]
+    wanted = ("names", "signals", "resources-processors", "resources-disk")
+    probes = [probe for probe in read_probes() if probe.kind in wanted or probe.name in wanted]
     with Lab() as lab:
         outcomes = attack(platform, rung, lab, probe_image, scratch, probes=probes)
         assert {one.verdict for one in outcomes} <= {"blocked", "untestable", "permitted"}
-        assert sum(one.verdict == "blocked" for one in outcomes) >= 3
+        assert sum(one.verdict == "blocked" for one in outcomes) >= 4
+        processors = next(one for one in outcomes if one.probe == "resources-processors")
+        assert processors.verdict == "blocked" or processors.words.startswith("the host had "), processors
         log = scratch / "gauge.log"
         platform.save_for(make_instance("gauge", 0, gauge, lab.link(0, 0), log), (PORT,))
         with Gauge(platform, make_instance("priced", 0, gauge, lab.link(0, 0), log), 60) as copy:

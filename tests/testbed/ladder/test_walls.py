@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from testbed.platforms.rungs.landlock import find_version
 from testbed.probes.read import read_probes
+from testbed.rungs.read import find_rung, read_history
 from tests.testbed.ladder.walls import (
     BEHIND_CHROOT,
     CONTAINER,
@@ -22,6 +23,7 @@ from tests.testbed.ladder.walls import (
 
 pytestmark = pytest.mark.root
 LOCKED = replace(CONTAINER, landlock=True)
+QUOTA = replace(CONTAINER, quota=64)
 SCOPED = pytest.mark.skipif(find_version() < 6, reason="Landlock here keeps no signals and sockets inside (Linux 6.12)")
 
 
@@ -62,6 +64,19 @@ def test_landlock_keeps_what_nothing_else_keeps_and_what_others_would(walls: tup
     expected = find_expected(walls, probes, LOCKED)
     assert find_leaked(outcomes, LOCKED) - {"users-setuid-program"} == expected - find_impossible(outcomes, walls)
     assert expected
+
+
+def test_without_a_quota_exactly_the_probe_of_the_disk_leaks(attacked: Attack) -> None:
+    rung, probes = replace(RUNG, isolation=QUOTA), [one for one in choose_probes(("quota",)) if one.kind == "resources"]
+    expected = find_expected(("quota",), probes, QUOTA)
+    assert find_leaked(attacked("rung", rung, probes), QUOTA) == set()
+    assert find_leaked(attacked("rung", rung, probes, without=("quota",)), QUOTA) == expected == {"resources-disk"}
+
+
+@pytest.mark.parametrize("name", [one.name for one in read_history().rungs if one.isolation and one.isolation.quota])
+def test_rungs_that_had_a_quota_keep_it(name: str, attacked: Attack) -> None:
+    probes = [one for one in read_probes() if one.wall == "quota"]
+    assert {one.verdict for one in attacked("rung", find_rung(name), probes).values()} == {"blocked"}
 
 
 @pytest.mark.parametrize("kind", ["user", "time"])

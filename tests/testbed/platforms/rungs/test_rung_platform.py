@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,7 @@ class Bench:
         self.run, self.scratch, self.lab, self.layer, self.undo = run, scratch, lab, layer, undo
 
     def start(
-        self, name: str, without: frozenset[str] = frozenset(), script: str = SHOW
+        self, name: str, without: frozenset[str] = frozenset(), script: str = SHOW, number: int = 0
     ) -> tuple[RungPlatform, Instance]:
         rung = find_rung(name)
         try:
@@ -49,8 +50,8 @@ class Bench:
         self.undo.callback(platform.close)
         platform.prepare_rung()
         process = Process(("sh", "-c", script), ("PATH=/bin",))
-        spec = Spec(process, (str(self.layer),), "boxed", Resources(64 << 20, 0.5, 24), self.lab.link(0, 0))
-        one = Instance("a0-web", 0, {"web": spec}, self.scratch / "log")
+        spec = Spec(process, (str(self.layer),), "boxed", Resources(64 << 20, 0.5, 24), self.lab.link(number, 0))
+        one = Instance(f"a{number}-web", number, {"web": spec}, self.scratch / f"log{number}")
         self.undo.callback(lambda: one.log.unlink(missing_ok=True))
         platform.start(one)
         self.undo.callback(platform.stop, one)
@@ -110,6 +111,15 @@ def test_what_a_rung_without_a_pid_namespace_leaves_behind_is_killed_with_it(ben
     pids = platform.cgroup(one).pids()
     platform.stop(one)
     assert not [pid for pid in pids if runs(pid)]
+
+
+@pytest.mark.parametrize("name", ["jail-2000", "vserver-2001", "zones-2005"])
+def test_who_may_not_write_to_sysfs_keeps_nobody_else_on_its_stack_from_it(name: str, bench: Bench) -> None:
+    script = "(exec 3>>/sys/kernel/mm/transparent_hugepage/enabled) && echo opened; echo all; exec sleep 99"
+    for number, (rung, opens) in enumerate(((name, False), ("chroot-1982", True))):
+        platform, one = bench.start(rung, script=script, number=number)
+        until(lambda one=one: "all\n" in one.log.read_text(), 10, partial(platform.ending, one))  # type: ignore[misc]
+        assert ("opened" in one.log.read_text()) is opens, one.log.read_text()
 
 
 @pytest.mark.parametrize("name", ["chroot-1982", "docker-2013", "rootless"])
