@@ -22,15 +22,15 @@ from msgspec import Struct
 
 from runtime import network
 from runtime.cgroups import Cgroup
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.speed import factor, scale
 from testbed.host.facts import format_version
 from testbed.host.loop import attach
 from testbed.lab import BRIDGE, Lab, fix_port
-from testbed.platforms import phases
-from testbed.platforms.protocol import Instance, Started
+from testbed.platforms.guests import Guests
+from testbed.platforms.protocol import Instance
 from testbed.qemu.connection import destroy_domain, ensure_event_loop, start_domain
 from testbed.qemu.console import Console
 from testbed.qemu.domain import compute_guest_memory, count_vcpus
@@ -93,27 +93,23 @@ def _await_terminal(machine: Any, name: str) -> Path:
     return Path(terminal)
 
 
-def _failed(instance: Instance, running: _Running, reason: str) -> WorkloadError:
-    hint = f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}"
-    return WorkloadError(f"guest {instance.name} of Xen's: {reason}", hint)
-
-
-class ParavirtualPlatform:
+class ParavirtualPlatform(Guests[_Running]):
     """Paravirtual guests on the lab's bridge. ``scratch`` is the run's own directory."""
 
     name = PARAVIRTUAL
+    noun = "Xen's guest"
+    uri = URI
     emulated = False
     virtual = True
-    shared = False
     one_address = False
 
     def __init__(self, run_id: str, scratch: Path, lab: Lab) -> None:
+        super().__init__()
         self._run_id = run_id
         self._lab = lab
         self._scratch = scratch / self.name
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
-        self._running: dict[str, _Running] = {}
         self._started = 0
         lab.when_entered(self._write_script)
 
@@ -241,30 +237,6 @@ class ParavirtualPlatform:
             machine.resume()
         except libvirt.libvirtError as error:
             raise TestbedError(f"start guest {instance.name} of Xen's: {error}") from error
-
-    def started(self, instance: Instance, timeout_s: float) -> Started:
-        """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
-        running = self._running[instance.name]
-        console = running.console
-        if not console.wait_for("first_process", timeout_s):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            raise _failed(instance, running, console.failure or f"its start {end} before its first process")
-        return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
-
-    def alive(self, instance: Instance) -> bool:
-        """Return whether Xen still has the guest: its console ends with it."""
-        running = self._running.get(instance.name)
-        if running is not None and running.console.log_failure:
-            raise _failed(instance, running, running.console.log_failure)
-        return running is not None and not running.console.ended
-
-    def ending(self, instance: Instance) -> str:
-        running = self._running.get(instance.name)
-        return running.console.ending() if running is not None else ""
-
-    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
-        console = self._running[instance.name].console
-        return console.exit_status if console.wait_for_end(timeout_s) else None
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
