@@ -107,6 +107,7 @@ RULERS = {
     "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("sum of PSS", "MiB", MEBIBYTE),
     "memory_available": Quantity("drop of MemAvailable", "MiB", MEBIBYTE),
+    "memory_metered": Quantity("given by its hypervisor", "MiB", MEBIBYTE),
 }
 HELD_BACK = Quantity("periods held back by its quota", "%", 100.0, most_decimals=1)
 LOAD = {

@@ -13,7 +13,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,6 +26,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.speed import factor, scale
+from testbed import breakdown
 from testbed.host.facts import format_version
 from testbed.host.loop import attach
 from testbed.lab import BRIDGE, Lab, fix_port
@@ -35,16 +36,17 @@ from testbed.qemu.connection import destroy_domain, ensure_event_loop, start_dom
 from testbed.qemu.console import Console
 from testbed.qemu.domain import compute_guest_memory, count_vcpus
 from testbed.qemu.reader import ConsoleReader
+from testbed.sample import HostReading
 from testbed.scenario.model import Scenario
 from testbed.xen.domain import COMMAND_LINE, Domain, domain_xml, find_terminal
 from testbed.xen.domain_0 import URI, require_domain_0
-from testbed.xen.meter import WORDS, DomainMeter
+from testbed.xen.meter import WORDS, DomainMeter, read_machine
 from vm_images.disk import ensure_disk
 from vm_images.guest import Guest, ensure_guest, xen_guest_of
 from vm_images.plans.guest import XEN_DISK, guest_plan
 
 PARAVIRTUAL = "paravirtual-2003"
-_END_TIMEOUT_S, _CONSOLE_TIMEOUT_S = 10.0, 10.0
+_END_TIMEOUT_S, _CONSOLE_TIMEOUT_S, _MEMINFO_TIMEOUT_S = 10.0, 10.0, 5.0
 # Xen's tools run it when the other end of a guest's network card is there, which the kernel makes where it has booted,
 # and wait for its end; netback waits for what it writes.
 _SCRIPT = """\
@@ -146,15 +148,19 @@ class ParavirtualPlatform(Guests[_Running]):
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks and the connection. Raises PrerequisiteError for whatever this system lacks."""
-        require_domain_0()
         for service in scenario.services:
             compute_guest_memory(service.resources, service.name)
+        self.prepare_images(images.values())
+
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        """Do what ``prepare`` does, for images alone."""
+        require_domain_0()
         root = store_root() / "guest"
         guest = xen_guest_of(ensure_guest(root).kernel)
         libvirt = ensure_event_loop()
         with ExitStack() as undo:
             disks = {}
-            for image in images.values():
+            for image in images:
                 device = attach(ensure_disk(root / "disks", image), writable=False)
                 undo.callback(os.close, device)
                 disks[tuple(str(layer.path) for layer in image.layers)] = Path(os.readlink(f"/proc/self/fd/{device}"))
@@ -253,12 +259,18 @@ class ParavirtualPlatform(Guests[_Running]):
     def meter(self, instance: Instance) -> DomainMeter:
         return DomainMeter(self._running[instance.name].domain)
 
+    def read_host(self) -> HostReading:
+        return read_machine(self._ready().connection)
+
     def reclaim(self, instance: Instance) -> None:
         """Reclaim nothing: a guest keeps what Xen has given it."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        """Return its memory as one part: Xen does not say what a guest does with it."""
-        return {"guest": self.meter(instance).memory_bytes()}
+        """Return what it does with the memory that Xen gave it, all of it from the start on."""
+        return breakdown.given_parts(
+            self.meter(instance).memory_bytes(),
+            self._running[instance.name].console.ask_memory(scale(_MEMINFO_TIMEOUT_S)),
+        )
 
     def close(self) -> None:
         """End what still runs, then the connection and the consoles' reader; give the disks back."""
