@@ -16,7 +16,10 @@ NOT_INSIDE = frozenset(
         "emulated-1988",
     )
 )
-_APART = f"--platforms container,{PARAVIRTUAL} in a run of their own; compare sets it beside another"
+_APART = (
+    f"bench --platforms container,{PARAVIRTUAL}, or ladder --rungs process,{PARAVIRTUAL}, in a run of their own; "
+    "compare sets one of the bench beside another"
+)
 
 
 def choose_system(platforms: Iterable[str]) -> System:
