@@ -178,7 +178,7 @@ def describe_failures(result: LoadResult) -> str:
 
 
 def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
-    """Return the figures of one rate. Where no cgroup has the instances, theirs are ``metered_memory`` and what follows
+    """Return the figures of one rate. Where no cgroup has the instances, theirs are ``memory_metered`` and what follows
     from it, in place of ``memory_cgroup`` and ``memory_pss``.
 
     ``cpu_per_request`` is all processor time of the application's cgroups over the successful requests, so it
@@ -193,7 +193,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     parts = compute_shares(window.before, window.after, application_s, load.generator_cpu_s + own_s)
     held_bytes, held = sum(used.cgroup_bytes for used in window.used.values()), "memory_cgroup"
     if window.metered_bytes is not None:
-        held_bytes, held = window.metered_bytes, "metered_memory"
+        held_bytes, held = window.metered_bytes, "memory_metered"
     pss_bytes = sum(used.pss_bytes for used in window.used.values())
     figures = [
         Metric("rate", rate_per_s, "1/s"),

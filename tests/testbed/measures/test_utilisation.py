@@ -58,8 +58,8 @@ def test_what_no_cgroup_has_is_metered(make_context: MakeContext, cgroup_parent:
     for trial in context.folder.trials():
         figures = {metric.metric: metric.value for metric in trial.metrics}
         assert 0.003 <= figures["cpu_per_request"] < 0.012, "each request uses 4 ms, by a clock of its own"
-        assert figures["metered_memory"] > 24 * MIB and not {"memory_cgroup", "memory_pss"} & figures.keys()
-        assert figures["memory_per_request"] == pytest.approx(figures["metered_memory"] / figures["achieved_rate"])
+        assert figures["memory_metered"] > 24 * MIB and not {"memory_cgroup", "memory_pss"} & figures.keys()
+        assert figures["memory_per_request"] == pytest.approx(figures["memory_metered"] / figures["achieved_rate"])
         assert 0 < figures["host_application"] <= figures["host_utilisation"] <= 1
 
 
