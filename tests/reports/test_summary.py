@@ -205,6 +205,7 @@ def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
 def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
     folder = write_run(platforms=("container", "kvm"))
     assert "are a cgroup's" not in summary.describe_answer(folder)
+    assert "Given by its hypervisor" not in reports.render(folder).read_text()
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     manifest["platforms"]["kvm"]["counted"] = "by Xen. Not in it: domain 0"
@@ -213,6 +214,7 @@ def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
     assert (
         "Not every platform's processor time and memory are a cgroup's. vm (KVM): by Xen. Not in it: domain 0." in told
     )
+    assert "Given by its hypervisor" in reports.render(folder).read_text()
 
 
 def test_memory_that_a_hypervisor_gave_has_a_ruler_of_its_own(write_run: WriteRun) -> None:
