@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from runtime.errors import TestbedError
 from testbed.host.libvirt_library import load_libvirt
 from testbed.sample import CLOCK_TICKS_PER_S, HostReading
 
@@ -49,13 +50,17 @@ class DomainMeter(Struct, frozen=True):
 
 def read_machine(connection: Any) -> HostReading:
     """Read the whole machine now, of which this system is only domain 0: the time that Xen ran its processors, in the
-    clock's ticks, and the memory that Xen has not given to anybody."""
+    clock's ticks, and the memory that Xen has not given to anybody. Raises TestbedError when nobody answers."""
     libvirt = load_libvirt()
     used_ns = 0
-    for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-        with suppress(OSError):  # it has just ended
-            used_ns += DomainMeter(domain).cpu_usage_ns()
-    t_ns = time.monotonic_ns()
-    total_ns = t_ns * connection.getInfo()[_PROCESSORS]
+    try:
+        for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+            with suppress(OSError):  # it has just ended
+                used_ns += DomainMeter(domain).cpu_usage_ns()
+        t_ns = time.monotonic_ns()
+        total_ns = t_ns * connection.getInfo()[_PROCESSORS]
+        free_bytes = connection.getFreeMemory()
+    except libvirt.libvirtError as error:
+        raise TestbedError(f"ask Xen what all guests have used: {error}", "see libvirt's daemon") from error
     busy, total = (value * CLOCK_TICKS_PER_S // 10**9 for value in (used_ns, total_ns))
-    return HostReading(t_ns, busy, 0, total, connection.getFreeMemory())
+    return HostReading(t_ns, busy, 0, total, free_bytes)
