@@ -74,10 +74,11 @@ def describe_clock(run: Run) -> str:
 def _note_instruction_time(run: Run) -> str:
     if not run.instruction_time:
         return ""
+    name = "Xen" if any(one.facts.get("accelerator") == "xen" for one in run.platforms) else "KVM"
     return (
-        f"{describe_clock(run)} This run was made in the reference machine: KVM there is the real KVM, and containers"
-        " and virtual machines have equal, emulated hardware. So its figures are the same on every host, and no"
-        " seconds: caches, TLB, the bandwidth of memory and the hardware's own price of an exit are not in them."
+        f"{describe_clock(run)} This run was made in the reference machine: {name} there is the real {name}, and"
+        " containers and virtual machines have equal, emulated hardware. So its figures are the same on every host, and"
+        " no seconds: caches, TLB, the bandwidth of memory and the hardware's own price of an exit are not in them."
     )
 
 

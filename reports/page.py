@@ -126,6 +126,7 @@ def _describe_measures(run: Run) -> dict[str, Any]:
                 *density_tables.make_density_notes(run),
             ],
         ),
+        "metered": any("counted" in one.facts for one in run.platforms),
         "guests_broken_down": bool(memory.select_measured(run)),
         "utilisation": _section(
             run,

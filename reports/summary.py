@@ -46,6 +46,8 @@ from testbed.statistics import Estimate, estimate_median_ratio
 
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _RATIO = Quantity("ratio of medians", "")
+# Rulers of which a run has one, by whom its platforms' memory is counted.
+_BY_RULER = {"memory_cgroup": "by cgroup charge", "memory_metered": "given by its hypervisor"}
 _COST = {"cpu_per_request", "latency_p50"}
 # The percentiles by which slow requests are told, the one first that needs most requests, and how it is said.
 _TAILS = {"latency_p99": "99 %", "latency_p90": "90 %", "latency_p50": "half"}
@@ -148,13 +150,16 @@ def _steady(run: Run, platforms: Sequence[Platform]) -> str:
 
 def _memory(run: Run, platforms: Sequence[Platform]) -> str:
     """Return the memory that the first application takes, and that each further one adds."""
-    memory = [(one, estimate_memory_of_copies(run, one.name, "memory_cgroup")) for one in platforms]
-    with_copies = [(one, of) for one, of in memory if of]
-    if not with_copies:
-        return ""
-    first = _listed([f"{RULERS['memory_cgroup'].show(of.first.value)} {_as(one)}" for one, of in with_copies])
-    further = _listed([f"{_further(of)} {_as(one)}{_basis(of)}" for one, of in with_copies if of.further])
-    return f"The first copy of it took {first}{f', each further one {further}' if further else ''}, by cgroup charge."
+    sentences = []
+    for ruler, how in _BY_RULER.items():
+        memory = [(one, estimate_memory_of_copies(run, one.name, ruler)) for one in platforms]
+        with_copies = [(one, of) for one, of in memory if of]
+        if with_copies:
+            first = _listed([f"{RULERS[ruler].show(of.first.value)} {_as(one)}" for one, of in with_copies])
+            further = _listed([f"{_further(of)} {_as(one)}{_basis(of)}" for one, of in with_copies if of.further])
+            each = f", each further one {further}" if further else ""
+            sentences.append(f"The first copy of it took {first}{each}, {how}.")
+    return " ".join(sentences)
 
 
 def _further(memory: CopyMemory) -> str:

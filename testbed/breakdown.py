@@ -227,6 +227,14 @@ def virtual_parts(
     return sort_parts(parts)
 
 
+def given_parts(ram_bytes: int, meminfo: str | None) -> dict[str, int]:
+    """Return the parts of a machine's memory that somebody gave it whole, in bytes; ``meminfo`` is the word of its
+    guest, if it has any."""
+    if meminfo is None:
+        return {"guest_ram": ram_bytes}
+    return sort_parts(guest_parts(parse_guest(meminfo), ram_bytes, 0, ram_bytes))
+
+
 def read_container_parts(cgroup: Cgroup) -> dict[str, int]:
     """Read what the processes of a container hold now, as ``container_parts``."""
     return container_parts(read_mappings(cgroup.pids()), read_charge(cgroup))

@@ -21,6 +21,7 @@ COLUMNS: Mapping[str, str] = {
     "memory_cgroup": "cgroup_bytes",
     "memory_pss": "pss_bytes",
     "memory_available": "available_bytes",
+    "memory_metered": "metered_bytes",
 }
 RULERS = tuple(COLUMNS)
 # The host's MemAvailable counts what is left.

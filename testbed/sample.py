@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -21,6 +22,16 @@ from runtime.kernel_files import available_bytes
 
 PROC = Path("/proc")
 CLOCK_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Meter(Protocol):
+    """What says how much an instance has used: its cgroup, or what counts where no cgroup does."""
+
+    def cpu_usage_ns(self) -> int:
+        """Return the processor time that it has used, nanoseconds. Raises OSError when it has ended."""
+
+    def memory_bytes(self) -> int:
+        """Return the memory that it has. Raises OSError when it has ended."""
 
 
 class Reading(Struct, frozen=True):
@@ -59,9 +70,9 @@ class Shares(Struct, frozen=True):
     others: float
 
 
-def sum_cpu_ns(cgroups: Iterable[Cgroup]) -> int:
-    """Return the CPU time that all of the cgroups have used so far, in nanoseconds. Raises OSError when one is gone."""
-    return sum(cgroup.cpu_usage_ns() for cgroup in cgroups)
+def sum_cpu_ns(meters: Iterable[Meter]) -> int:
+    """Return the CPU time that all have counted so far, in nanoseconds. Raises OSError when one is gone."""
+    return sum(meter.cpu_usage_ns() for meter in meters)
 
 
 def read_usage(cgroup: Cgroup) -> Reading:

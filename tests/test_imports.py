@@ -259,7 +259,7 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.load": {"testbed.histograms"},
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
-    "testbed.xen": {"testbed.host", "testbed.qemu"},
+    "testbed.xen": {"testbed.host", "testbed.qemu", "testbed.sample"},
     "testbed.platforms": {"testbed.breakdown", "testbed.compose", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"}
     | {"testbed.xen"},

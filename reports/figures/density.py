@@ -22,7 +22,11 @@ def draw_density(run: Run) -> list[Picture]:
     if not by_platform:
         return []
     axis = lay_axis(by_platform)
-    pictures = [_memory(run, by_platform, axis, ruler, quantity) for ruler, quantity in RULERS.items()]
+    pictures = [
+        _memory(run, by_platform, axis, ruler, quantity)
+        for ruler, quantity in RULERS.items()
+        if any(estimate_memory_of_copies(run, name, ruler) for name in by_platform)
+    ]
     return [*draw_steps(run, by_platform, axis), *pictures]
 
 

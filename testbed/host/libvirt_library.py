@@ -13,6 +13,8 @@ def load_libvirt() -> Any:
     # Read when the library initialises. By itself it warns on stderr about every domain that is root's; it says that
     # in the domain's log, too.
     os.environ.setdefault("LIBVIRT_DEBUG", "4")
+    # Read when a connection is opened: a daemon that the library starts for a session stays for two minutes.
+    os.environ.setdefault("LIBVIRT_AUTOSTART", "0")
     try:
         import libvirt
     except ImportError as error:

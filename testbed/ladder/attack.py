@@ -21,12 +21,13 @@ from runtime.config.types import Mount
 from runtime.errors import TestbedError
 from runtime.images.merging import directories
 from runtime.images.model import Image
+from runtime.lease import cgroup_name
 from runtime.spec import Process, Resources, Spec
 from testbed.interruption import defer_signals
 from testbed.lab import Lab
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.oci import OciPeer
-from testbed.platforms.protocol import Instance, Platform, Saving
+from testbed.platforms.protocol import Instance, Metered, Platform, Saving
 from testbed.probes.canaries import Canaries
 from testbed.probes.image import PROGRAM
 from testbed.probes.lines import Printed, Trace, parse_lines, read_printed
@@ -37,6 +38,7 @@ from testbed.probes.read import read_probes
 from testbed.probes.sight import Seen, look
 from testbed.probes.verdicts import judge, set_aside
 from testbed.rungs.model import Rung
+from testbed.sample import CLOCK_TICKS_PER_S
 
 MIB = 1 << 20
 # An instance's limits: more than what stays of all attempts, less than what those take that try to take more. A
@@ -54,6 +56,8 @@ _LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 200, 300_000
 _MOST_PATIENCE = 2.0
 _START_S, _STALL_S, _LOOK_S = 60.0, 6.0, 0.03
 _MOST_INSTANCES = 12
+# Processors that idle for this part of the time are had by whoever wants more, unless a limit keeps it from them.
+_IDLE = 0.1
 _ALONE = "resources"
 
 
@@ -90,12 +94,18 @@ class _Watched(Struct):
 
 
 class _Took(Struct, frozen=True):
-    """When it was looked (CLOCK_MONOTONIC, seconds), and what the instance's cgroup had used then: processor time, and
-    in how many periods its quota had held it back."""
+    """When it was looked (CLOCK_MONOTONIC, seconds), and what the instance had used then: processor time, in how many
+    periods its quota had held it back and, where no cgroup says that, how long processors had been idle."""
 
     at_s: float
     used_ns: int = 0
     held_back: int = 0
+    idle_s: float = 0.0
+
+    def was_held_back(self, before: _Took) -> bool:
+        """Return whether a limit held it back since ``before``, so that processors were idle or its cgroup counted
+        that."""
+        return self.held_back > before.held_back or self.idle_s - before.idle_s > _IDLE * (self.at_s - before.at_s)
 
 
 def attack(
@@ -122,9 +132,6 @@ def attack(
     token = secrets.token_hex(4)
     hostname = f"probed-{token}"
     limits = choose_limits(platform)
-    group = platform.cgroup(
-        _make_instance(platform, image, f"{SERVICE}-{token}", hostname, lab, application, (), lease)
-    )
     place = Place(
         lease,
         token,
@@ -133,7 +140,7 @@ def attack(
         hostname,
         shares_directories(platform),
         getattr(platform, "host_root", ""),
-        group.name,
+        cgroup_name(lease.name, SERVICE),
         limits.memory_bytes or 0,
         limits.pids or 0,
         limits.cpus or 0.0,
@@ -297,7 +304,7 @@ class _Attacker:
                 before, after = watched.begun[trace.name], self._read_taken(instance)
                 took_s = max(after.at_s - before.at_s, _LOOK_S)
                 watched.used[index] = (after.used_ns - before.used_ns) / took_s / 1e9
-                watched.held_back[index] = after.held_back > before.held_back
+                watched.held_back[index] = after.was_held_back(before)
                 over.append(index)
         watched.looked_s = time.monotonic()
         there = self._look((*running, *over), watched)
@@ -306,6 +313,10 @@ class _Attacker:
 
     def _read_taken(self, instance: Instance) -> _Took:
         try:
+            if isinstance(self._platform, Metered):
+                host = self._platform.read_host()
+                idle_s = (host.total_ticks - host.busy_ticks - host.steal_ticks) / CLOCK_TICKS_PER_S
+                return _Took(time.monotonic(), self._platform.meter(instance).cpu_usage_ns(), idle_s=idle_s)
             cgroup = self._platform.cgroup(instance)
             return _Took(time.monotonic(), cgroup.cpu_usage_ns(), cgroup.throttling().throttled)
         except OSError:

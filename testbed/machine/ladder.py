@@ -63,7 +63,8 @@ def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]
 def choose_rungs(rungs: Sequence[Rung], is_asked: bool) -> tuple[tuple[Rung, ...], tuple[Missing, ...]]:
     """Return which of the rungs the machine has, and which not. Raises PrerequisiteError for one of those that was
     asked for by name."""
-    absent = {**list_absent(()), **dict.fromkeys(HYPERVISORS, _WHY)}
+    asked = tuple(map(find_platform, rungs)) if is_asked else ()
+    absent = {**list_absent(asked), **dict.fromkeys(HYPERVISORS, _WHY)}
     missing = tuple(Missing(one.name, absent[find_platform(one)]) for one in rungs if find_platform(one) in absent)
     if missing and is_asked:
         what = f"{missing[0].rung} cannot be run there: {missing[0].why}"

@@ -19,7 +19,10 @@ _WHY_NOT: Mapping[str, str] = MappingProxyType(
     }
 )
 NOT_INSIDE = frozenset(_WHY_NOT)
-_APART = f"--platforms container,{PARAVIRTUAL} in a run of their own; compare sets it beside another"
+_APART = (
+    f"bench --platforms container,{PARAVIRTUAL}, or ladder --rungs process,{PARAVIRTUAL}, in a run of their own; "
+    "compare sets one of the bench beside another"
+)
 
 
 def choose_system(platforms: Iterable[str]) -> System:

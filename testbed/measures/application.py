@@ -26,6 +26,7 @@ from testbed.measures.instances import make_instances, make_questions
 from testbed.measures.restarts import Restarts
 from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling, Tenants
 from testbed.qemu.console import KERNEL_PANIC
+from testbed.sample import Meter
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready
 from testbed.services.health import Checks
@@ -256,10 +257,7 @@ class Application:
             for instance in self.instances
             for service in instance.specs
         }
-        cgroups = self.cgroups()
-        held_back = throttling.read(
-            {throttling.name_part(one): cgroups[one.name] for one in self.instances if one.name in cgroups}
-        )
+        held_back = throttling.read(self.parts())
         if not answers:  # without a port, it is ready when its processes run
             running_ns = max(max(phases.values()) for phases in services.values())
             return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
@@ -338,6 +336,18 @@ class Application:
         """Return the error that says what happened to this application, with the last lines of its consoles."""
         message = f"{self._context.scenario.name} on {self._platform.name}: {what}"
         return WorkloadError(message, "\n  ".join(quote_console(instance) for instance in self._started))
+
+    def meters(self) -> dict[str, Meter]:
+        """Return what counts for each instance, by the instance's name: its cgroup, or what has it where none has."""
+        platform = self._platform
+        if not isinstance(platform, Metered):
+            return dict(self.cgroups())
+        return {instance.name: platform.meter(instance) for instance in self.instances}
+
+    def parts(self) -> dict[str, Cgroup]:
+        """Return the cgroup of each instance, by its part of the application; none where no cgroup has them."""
+        cgroups = self.cgroups()
+        return {throttling.name_part(one): cgroups[one.name] for one in self.instances if one.name in cgroups}
 
     def cgroups(self) -> dict[str, Cgroup]:
         """Return the cgroup of each instance, by the instance's name; none where no cgroup has them."""

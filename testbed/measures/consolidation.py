@@ -230,7 +230,7 @@ def make_metrics(
             found.append(Metric("cpu_overhead", alone.host_application / calibrated, "1"))
         found += [
             Metric("alone_cpu", alone.host_application, "1"),
-            Metric("alone_memory", alone.cgroup_bytes, "bytes"),
+            Metric("alone_memory", alone.held_bytes, "bytes"),
             *_latencies("alone", alone),
         ]
     if within_slo and (last := steps.get(within_slo)):
@@ -239,7 +239,7 @@ def make_metrics(
             Metric("host_utilisation", last.host_utilisation, "1"),
             Metric("host_generator", last.host_generator, "1"),
             Metric("packed_cpu", last.host_application / within_slo, "1"),
-            Metric("packed_memory", last.cgroup_bytes / within_slo, "bytes"),
+            Metric("packed_memory", last.held_bytes / within_slo, "bytes"),
             *_latencies("packed", last),
         ]
     return (*found, *figures)

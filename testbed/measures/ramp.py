@@ -13,7 +13,7 @@ from contextlib import ExitStack, suppress
 from time import process_time, sleep
 
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from runtime.cgroups import sum_throttling
 from runtime.errors import TestbedError, WorkloadError
@@ -21,13 +21,23 @@ from testbed import breakdown
 from testbed.lab import PORTS_LIMIT
 from testbed.load.arrivals import Schedule
 from testbed.load.open_loop import OfferedLoad, Target, merge, run_loads
+from testbed.measures import metering
 from testbed.measures.application import Application, list_targets
 from testbed.measures.context import LOAD_ATTEMPTS, RunContext
 from testbed.measures.level import AGAIN_WARMUP_S, Judged, judge, wants_another
-from testbed.measures.steps import Look, Point, Processors, is_power_of_two, list_parts, make_point, make_window
-from testbed.platforms.protocol import Platform
+from testbed.measures.steps import (
+    Look,
+    Point,
+    Processors,
+    is_power_of_two,
+    list_parts,
+    list_values,
+    make_point,
+    make_window,
+)
+from testbed.platforms.protocol import Metered, Platform
 from testbed.results import INSTANCES_OF_STEP, PARTS_OF_STEPS, Outcome
-from testbed.sample import read_host, read_usage, sum_cpu_ns
+from testbed.sample import read_usage, sum_cpu_ns
 from testbed.sampler.records import COLUMNS, Row, tabulate
 from testbed.sampler.sampler import Sampler
 from testbed.scenario.model import Scenario
@@ -116,7 +126,7 @@ class Ramp:
         folder, name = self._context.folder, f"t{self._trial:03}"
         folder.write_samples(f"{name}{PARTS_OF_STEPS}", ("applications", "part", "bytes"), list_parts(self.parts))
         folder.write_samples(f"{name}{INSTANCES_OF_STEP}", COLUMNS, tabulate(self.rows))
-        return folder.write_samples(name, list(Point.__struct_fields__), [astuple(point) for point in self.points])
+        return folder.write_samples(name, list(Point.__struct_fields__), [list_values(point) for point in self.points])
 
     def _break_down(self, count: int) -> None:
         """Record what the first ``count`` applications hold, by part, unless one of their instances has ended."""
@@ -130,8 +140,8 @@ class Ramp:
 
     def _grow(self) -> Stop:
         sleep(self._settings.settle_s)  # the host gives back what the trial before had taken
-        before = read_host()
-        self.points.append(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0, 0.0))
+        before = metering.read_host(self._platform)
+        self.points.append(self._metered(Point(0, 0, 0, before.available_bytes, 0.0, 0.0, 0.0, 0.0)))
         while True:
             stop = self._add_up_to(self._settings.grow(len(self._running)))
             if len(self._running) > self.within_slo:
@@ -147,7 +157,7 @@ class Ramp:
         """Add applications until so many run; return why no more of them may."""
         need_bytes = application_bytes(self._context.scenario)
         while len(self._running) < count:
-            if stop := find_limit(len(self._running), self._settings.cap, read_host().available_bytes, need_bytes):
+            if stop := find_limit(len(self._running), self._settings.cap, self._available_bytes(), need_bytes):
                 return stop
             try:
                 self._add()
@@ -156,6 +166,9 @@ class Ramp:
                     raise
                 return Stop(f"start: {error.message}")
         return None
+
+    def _available_bytes(self) -> int:
+        return metering.read_host(self._platform).available_bytes
 
     def _add(self) -> None:
         number = len(self._running)
@@ -238,16 +251,23 @@ class Ramp:
                 self._context.progress(f"  not sampled: {what}")
 
     def _processors(self) -> Processors:
-        cgroups = [cgroup for one in self._running for cgroup in one.cgroups().values()]
-        used_ns = sum_cpu_ns(cgroups)
-        held_back = sum_throttling(cgroup.throttling() for cgroup in cgroups)
-        return Processors(read_host(), used_ns / 1e9, process_time(), held_back)
+        used_ns = sum_cpu_ns(meter for one in self._running for meter in one.meters().values())
+        held_back = sum_throttling(cgroup.throttling() for one in self._running for cgroup in one.cgroups().values())
+        return Processors(metering.read_host(self._platform), used_ns / 1e9, process_time(), held_back)
 
     def _point(self, looks: Sequence[Look], judged: Judged) -> Point:
         readings = [read_usage(cgroup) for application in self._running for cgroup in application.cgroups().values()]
         timeline = self._running[-1].timeline
         start_s = (timeline.ready_ns - timeline.requested_ns) / 1e9
-        return make_point(len(self._running), readings, read_host(), looks, judged, start_s)
+        host = metering.read_host(self._platform)
+        return self._metered(make_point(len(self._running), readings, host, looks, judged, start_s))
+
+    def _metered(self, point: Point) -> Point:
+        """Return a step, whose memory is what has the instances counts where no cgroup has them."""
+        if not isinstance(self._platform, Metered):
+            return point
+        held_bytes = sum(meter.memory_bytes() for one in self._running for meter in one.meters().values())
+        return replace(point, cgroup_bytes=None, pss_bytes=None, metered_bytes=held_bytes)
 
 
 def count_ports(scenario: Scenario, platform: Platform) -> int:

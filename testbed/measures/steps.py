@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import nan
 from statistics import fmean
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from runtime.cgroups import Throttling, sum_throttling
 from testbed.copies import RULERS, first_bytes, further_bytes
@@ -22,6 +24,7 @@ from testbed.sampler.sampler import Sampling
 class Point(Struct, frozen=True):
     """One step of the ramp, and a row of the samples: so many applications, under load in one window or several.
 
+    ``cgroup_bytes`` and ``pss_bytes`` are None, and ``metered_bytes`` is not, where no cgroup has the applications.
     ``available_bytes`` is the host's MemAvailable; ``host_utilisation`` a fraction (0 to 1) of the windows, and the
     others with ``host_`` the parts of it: of the applications, of the generator, and what was neither.
     ``throttled_periods`` is the fraction of the instances' periods in which their quota of processor time held them
@@ -35,8 +38,8 @@ class Point(Struct, frozen=True):
     """
 
     applications: int
-    cgroup_bytes: int
-    pss_bytes: int
+    cgroup_bytes: int | None
+    pss_bytes: int | None
     available_bytes: int
     p99_ms: float
     error_fraction: float
@@ -56,6 +59,12 @@ class Point(Struct, frozen=True):
     io_pressure: float = 0.0
     host_application: float = 0.0
     host_generator: float = 0.0
+    metered_bytes: int | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What the applications hold: their cgroups' charge, or what has them where no cgroup has."""
+        return (self.cgroup_bytes if self.metered_bytes is None else self.metered_bytes) or 0
 
 
 class Processors(Struct, frozen=True):
@@ -131,6 +140,15 @@ def make_point(
     )
 
 
+def _to_number(value: float | None) -> float:
+    return nan if value is None else float(value)
+
+
+def list_values(point: Point) -> tuple[float | str, ...]:
+    """Return a step as a row of the samples; a cell is empty where nothing counts that."""
+    return tuple("" if value is None else value for value in astuple(point))
+
+
 def is_power_of_two(count: int) -> bool:
     """Return whether a number of applications is one of 1, 2, 4, 8 and so on."""
     return count > 0 and count & (count - 1) == 0
@@ -159,7 +177,7 @@ def make_metrics(within_slo: int, points: Sequence[Point]) -> tuple[Metric, ...]
     held = max((point.applications for point in points if point.verdict == "held"), default=0)
     figures = [Metric("applications", within_slo, "1"), Metric("applications_held", held, "1")]
     numbers = [name for name in Point.__struct_fields__ if name != "verdict"]
-    columns = {name: [float(getattr(point, name)) for point in points] for name in numbers}
+    columns = {name: [_to_number(getattr(point, name)) for point in points] for name in numbers}
     for ruler in RULERS:
         first, further = first_bytes(columns, ruler), further_bytes(columns, ruler)
         figures += [Metric(f"{ruler}_first", first, "bytes")] if first is not None else []

@@ -10,17 +10,16 @@ from types import MappingProxyType
 from msgspec import Struct
 from msgspec.structs import replace
 
-from runtime.cgroups import Cgroup
 from testbed.histograms import can_tell, find_percentiles, name_percentile
 from testbed.load.arrivals import Schedule
 from testbed.load.open_loop import LoadResult, Target, run_load
-from testbed.measures import counting, overhead, throttling
+from testbed.measures import counting, metering, overhead, throttling
 from testbed.measures.application import Application, list_targets
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.platforms.protocol import Platform
 from testbed.results import Metric, Outcome, Trial
-from testbed.sample import HostReading, compute_shares, compute_utilisation, read_host
+from testbed.sample import HostReading, Meter, compute_shares, compute_utilisation
 from testbed.sampler.plan import Target as Sampled
 from testbed.sampler.records import COLUMNS, Row, Usage, summarise_usage, tabulate
 from testbed.sampler.sampler import Account, Sampler
@@ -38,8 +37,9 @@ class Offer(Struct, frozen=True):
 class Window(Struct, frozen=True):
     """What was seen from the end of the warm-up to the last answer.
 
-    ``used`` has one entry an instance, by its part of the application; ``sampled`` is what sampling took, and
-    ``own_cpu_s`` what this process used meanwhile. ``counted`` are the counts before the warm-up's first request and
+    ``used`` has one entry an instance, by its part of the application; ``metered_bytes`` is what all have after the
+    last answer where no cgroup has them. ``sampled`` is what sampling took, and ``own_cpu_s`` what this process used
+    meanwhile. ``counted`` are the counts before the warm-up's first request and
     after the last answer: to read them in between would delay requests.
     """
 
@@ -51,6 +51,7 @@ class Window(Struct, frozen=True):
     sampled: Account | None = None
     own_cpu_s: float = 0.0
     counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
+    metered_bytes: float | None = None
 
 
 def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None, None]:
@@ -105,13 +106,13 @@ def offer(
     """Offer a load, sampling from the end of the warm-up on; of what else runs ``beside`` it, too."""
     load = context.settings.load
     target = Target(application.addresses[load.service], load.port, load.kinds)
-    cgroups = application.cgroups()
+    meters = application.meters()
     begun: list[tuple[dict[str, int], HostReading, float]] = []
     counted = counting.read(platform, application.instances)
 
     def begin() -> None:
         # Requests are due from now on: what they use must not wait for the sampler to have its turn.
-        begun.append((read_cpu_ns(cgroups), read_host(), process_time()))
+        begun.append((read_cpu_ns(meters), metering.read_host(platform), process_time()))
         undo.enter_context(sampler)
 
     with ExitStack() as undo:
@@ -127,7 +128,7 @@ def offer(
             schedule=asked.schedule,
             started=begin,
         )
-        after, ended_cpu_s, ended_ns = read_host(), process_time(), read_cpu_ns(cgroups)
+        after, ended_cpu_s, ended_ns = metering.read_host(platform), process_time(), read_cpu_ns(meters)
     tallies = counted, counting.read(platform, application.instances)
     began_ns, before, began_cpu_s = begun[0]
     sampling = sampler.sampling
@@ -140,15 +141,17 @@ def offer(
             usage = replace(usage, cpu_s=(ended_ns[instance.name] - began_ns[instance.name]) / 1e9)
         used[throttling.name_part(instance)] = usage
     own_s = ended_cpu_s - began_cpu_s
-    return Window(result, used, before, after, sampling.rows, sampling.account, own_s, tallies)
+    metered = {one.metric: one.value for one in metering.read(platform, application.instances)}
+    held_bytes = metered.get("metered_memory")
+    return Window(result, used, before, after, sampling.rows, sampling.account, own_s, tallies, held_bytes)
 
 
-def read_cpu_ns(cgroups: Mapping[str, Cgroup]) -> dict[str, int]:
-    """Return the CPU time of each cgroup so far, in nanoseconds, without those that have gone."""
+def read_cpu_ns(meters: Mapping[str, Meter]) -> dict[str, int]:
+    """Return the CPU time of each instance so far, in nanoseconds, without those that have gone."""
     found: dict[str, int] = {}
-    for name, cgroup in cgroups.items():
+    for name, meter in meters.items():
         with suppress(OSError):
-            found[name] = cgroup.cpu_usage_ns()
+            found[name] = meter.cpu_usage_ns()
     return found
 
 
@@ -175,7 +178,8 @@ def describe_failures(result: LoadResult) -> str:
 
 
 def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
-    """Return the figures of one rate.
+    """Return the figures of one rate. Where no cgroup has the instances, theirs are ``memory_metered`` and what follows
+    from it, in place of ``memory_cgroup`` and ``memory_pss``.
 
     ``cpu_per_request`` is all processor time of the application's cgroups over the successful requests, so it
     holds what the application (and an emulator's or hypervisor's process) uses when idle; ``memory_per_request``
@@ -187,14 +191,17 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     application_s = sum(used.cpu_s for used in window.used.values())
     own_s = window.own_cpu_s + (window.sampled.cpu_s if window.sampled else 0.0)
     parts = compute_shares(window.before, window.after, application_s, load.generator_cpu_s + own_s)
-    cgroup_bytes = sum(used.cgroup_bytes for used in window.used.values())
+    held_bytes, held = sum(used.cgroup_bytes for used in window.used.values()), "memory_cgroup"
+    if window.metered_bytes is not None:
+        held_bytes, held = window.metered_bytes, "memory_metered"
+    pss_bytes = sum(used.pss_bytes for used in window.used.values())
     figures = [
         Metric("rate", rate_per_s, "1/s"),
         Metric("achieved_rate", load.achieved_rate_per_s, "1/s"),
         Metric("requests_ok", load.ok, "1"),
         Metric("requests_failed", load.failed, "1"),
-        Metric("memory_cgroup", cgroup_bytes, "bytes"),
-        Metric("memory_pss", sum(used.pss_bytes for used in window.used.values()), "bytes"),
+        Metric(held, held_bytes, "bytes"),
+        *([Metric("memory_pss", pss_bytes, "bytes")] if window.metered_bytes is None else []),
         Metric("host_utilisation", compute_utilisation(window.before, window.after), "1"),
         Metric("host_application", parts.application, "1"),
         Metric("host_generator", parts.generator, "1"),
@@ -210,7 +217,7 @@ def make_metrics(rate_per_s: float, window: Window) -> tuple[Metric, ...]:
     if load.ok:
         figures += [
             Metric("cpu_per_request", application_s / load.ok, "s"),
-            Metric("memory_per_request", cgroup_bytes / load.achieved_rate_per_s, "bytes s"),
+            Metric("memory_per_request", held_bytes / load.achieved_rate_per_s, "bytes s"),
         ]
     if load.ok and not load.saturated:
         figures += make_latency_metrics(load)

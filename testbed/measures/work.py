@@ -33,13 +33,13 @@ def measure(context: RunContext, planned: PlannedTrial) -> Generator[Trial, None
     platform = context.platforms[planned.platform]
     label = f"t{planned.trial:03}"
     with Application(context, platform, 0, label) as application:
-        cgroups = {throttling.name_part(one): platform.cgroup(one) for one in application.instances}
+        cgroups, meters = application.parts(), tuple(application.meters().values())
         counted = counting.read(platform, application.instances)
         held_back = throttling.read(cgroups)
-        cpu_ns = sum_cpu_ns(cgroups.values())
+        cpu_ns = sum_cpu_ns(meters)
         exchange = _have_it_done(work, application, work_timeout_s(work, platform))
-        cpu_ns = sum_cpu_ns(cgroups.values()) - cpu_ns
-        memory_bytes = sum(cgroup.memory_bytes() for cgroup in cgroups.values())
+        cpu_ns = sum_cpu_ns(meters) - cpu_ns
+        memory_bytes = sum(meter.memory_bytes() for meter in meters)
         context.folder.log_path(f"{label}-work").write_bytes(exchange.body)
         figures = make_figures(work, exchange, application)
         since = {part: one.since(held_back[part]) for part, one in throttling.read(cgroups).items()}

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from runtime.plan.steps import Plan
 from runtime.spec import Process
+from testbed.platforms.guests import Guests
 from testbed.platforms.protocol import Instance
 from testbed.qemu.domain import Domain
 from testbed.qemu.port import Port
@@ -17,12 +18,12 @@ from testbed.qemu.variants import Variant
 from vm_images.plans.command import Size, command_plan, pod_command_plan
 
 
-class GuestCommands:
+class GuestCommands(Guests[Running]):
     """The part of a platform of the kind ``variant`` that executes commands in its running guests."""
 
     def __init__(self, variant: Variant) -> None:
+        super().__init__()
         self._variant = variant
-        self._running: dict[str, Running] = {}
 
     @property
     def name(self) -> str:

@@ -1,9 +1,11 @@
 """Hypervisors of history that libvirt has drivers for and the testbed has no platform for: what is here of each, and
 why it does not run there.
 
-A machine of the testbed's gets its kernel from its hypervisor, and its network from the run's own namespace.
-VirtualBox and VMware boot from disks only, and their services make their networks outside of that
-namespace.
+A machine of the testbed's gets its kernel and plan from its hypervisor, its network from the run's own namespace, and
+somebody counts what it takes. VirtualBox and VMware boot from disks only; their services make their networks, and start
+their processes, outside of that namespace and of a run's cgroups; and libvirt's drivers give 0 for their processor time
+(vbox_common.c, vmware_driver.c). Neither can be had where this is made, not even in the reference machine, and a
+platform that nobody has ever seen run would promise what nobody knows.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ from typing import NoReturn
 from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
+from testbed.qemu.connection import ensure_event_loop
 
 _DRIVERS = Path("/usr/lib")
-_DISKS_ONLY = "it boots from disks only and has no network in a run's namespace"
+_WHY = "it boots from disks only, has no network in a run's namespace, and libvirt counts no processor time there"
 
 
 class Hypervisor(Struct, frozen=True):
@@ -43,7 +46,7 @@ HYPERVISORS: Mapping[str, Hypervisor] = MappingProxyType(
             "vbox:///session",
             ("VBoxManage", "vboxmanage"),
             "https://www.virtualbox.org has packages",
-            _DISKS_ONLY,
+            _WHY,
             "libvirt_driver_vbox.so",
             "libvirt-daemon-driver-vbox",
         ),
@@ -52,20 +55,35 @@ HYPERVISORS: Mapping[str, Hypervisor] = MappingProxyType(
             "vmwareplayer:///session",
             ("vmplayer", "vmware", "vmrun"),
             "its maker has installers",
-            _DISKS_ONLY,
+            _WHY,
         ),
     }
 )
 
 
+def ask_libvirt(uri: str) -> str:
+    """Return why libvirt does not open a connection, in its own words; "" when it does. No daemon is started for it."""
+    libvirt = ensure_event_loop()
+    try:
+        libvirt.open(uri).close()
+    except libvirt.libvirtError as error:
+        return str(error)
+    return ""
+
+
 def find_lacking(
-    one: Hypervisor, which: Callable[[str], str | None] = shutil.which, drivers: Path = _DRIVERS
+    one: Hypervisor,
+    which: Callable[[str], str | None] = shutil.which,
+    drivers: Path = _DRIVERS,
+    ask: Callable[[str], str] = ask_libvirt,
 ) -> tuple[str, str]:
     """Return what of a hypervisor is missing here and what to do about it; both empty when all is there."""
     if not any(which(program) for program in one.programs):
         return f"{one.title} is not here: no {' or '.join(one.programs)} on the PATH", one.origin
     if one.driver and not list(drivers.glob(f"*/libvirt/connection-driver/{one.driver}")):
         return f"libvirt has no driver for {one.title} here", f"install the package {one.package}"
+    if words := ask(one.uri):
+        return f"{one.title} is not here for libvirt: {words}", "run as who it is installed for, with libvirt's daemon"
     return "", ""
 
 
@@ -78,6 +96,6 @@ def refuse_hypervisor(name: str) -> NoReturn:
             f"{missing} (libvirt's {one.uri})", f"{fix}; even so nothing of the testbed's runs there yet: {one.reason}"
         )
     raise PrerequisiteError(
-        f"{one.title} is here (libvirt's {one.uri}), but no machine of the testbed's runs there: {one.reason}",
+        f"{one.title} is here (libvirt opens {one.uri}), but no machine of the testbed's runs there: {one.reason}",
         "vm and hardware-2006 are machines with KVM, vm-cloud boots from its disk",
     )

@@ -13,7 +13,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,29 +22,31 @@ from msgspec import Struct
 
 from runtime import network
 from runtime.cgroups import Cgroup
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.speed import factor, scale
+from testbed import breakdown
 from testbed.host.facts import format_version
 from testbed.host.loop import attach
 from testbed.lab import BRIDGE, Lab, fix_port
-from testbed.platforms import phases
-from testbed.platforms.protocol import Instance, Started
+from testbed.platforms.guests import Guests
+from testbed.platforms.protocol import Instance
 from testbed.qemu.connection import destroy_domain, ensure_event_loop, start_domain
 from testbed.qemu.console import Console
 from testbed.qemu.domain import compute_guest_memory, count_vcpus
 from testbed.qemu.reader import ConsoleReader
+from testbed.sample import HostReading
 from testbed.scenario.model import Scenario
 from testbed.xen.domain import COMMAND_LINE, Domain, domain_xml, find_terminal
 from testbed.xen.domain_0 import URI, require_domain_0
-from testbed.xen.meter import WORDS, DomainMeter
+from testbed.xen.meter import WORDS, DomainMeter, read_machine
 from vm_images.disk import ensure_disk
 from vm_images.guest import Guest, ensure_guest, xen_guest_of
 from vm_images.plans.guest import XEN_DISK, guest_plan
 
 PARAVIRTUAL = "paravirtual-2003"
-_END_TIMEOUT_S, _CONSOLE_TIMEOUT_S = 10.0, 10.0
+_END_TIMEOUT_S, _CONSOLE_TIMEOUT_S, _MEMINFO_TIMEOUT_S = 10.0, 10.0, 5.0
 # Xen's tools run it when the other end of a guest's network card is there, which the kernel makes where it has booted,
 # and wait for its end; netback waits for what it writes.
 _SCRIPT = """\
@@ -93,27 +95,23 @@ def _await_terminal(machine: Any, name: str) -> Path:
     return Path(terminal)
 
 
-def _failed(instance: Instance, running: _Running, reason: str) -> WorkloadError:
-    hint = f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}"
-    return WorkloadError(f"guest {instance.name} of Xen's: {reason}", hint)
-
-
-class ParavirtualPlatform:
+class ParavirtualPlatform(Guests[_Running]):
     """Paravirtual guests on the lab's bridge. ``scratch`` is the run's own directory."""
 
     name = PARAVIRTUAL
+    noun = "Xen's guest"
+    uri = URI
     emulated = False
     virtual = True
-    shared = False
     one_address = False
 
     def __init__(self, run_id: str, scratch: Path, lab: Lab) -> None:
+        super().__init__()
         self._run_id = run_id
         self._lab = lab
         self._scratch = scratch / self.name
         self._undo = ExitStack()
         self._prepared: _Prepared | None = None
-        self._running: dict[str, _Running] = {}
         self._started = 0
         lab.when_entered(self._write_script)
 
@@ -150,15 +148,19 @@ class ParavirtualPlatform:
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks and the connection. Raises PrerequisiteError for whatever this system lacks."""
-        require_domain_0()
         for service in scenario.services:
             compute_guest_memory(service.resources, service.name)
+        self.prepare_images(images.values())
+
+    def prepare_images(self, images: Iterable[Image]) -> None:
+        """Do what ``prepare`` does, for images alone."""
+        require_domain_0()
         root = store_root() / "guest"
         guest = xen_guest_of(ensure_guest(root).kernel)
         libvirt = ensure_event_loop()
         with ExitStack() as undo:
             disks = {}
-            for image in images.values():
+            for image in images:
                 device = attach(ensure_disk(root / "disks", image), writable=False)
                 undo.callback(os.close, device)
                 disks[tuple(str(layer.path) for layer in image.layers)] = Path(os.readlink(f"/proc/self/fd/{device}"))
@@ -242,30 +244,6 @@ class ParavirtualPlatform:
         except libvirt.libvirtError as error:
             raise TestbedError(f"start guest {instance.name} of Xen's: {error}") from error
 
-    def started(self, instance: Instance, timeout_s: float) -> Started:
-        """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
-        running = self._running[instance.name]
-        console = running.console
-        if not console.wait_for("first_process", timeout_s):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            raise _failed(instance, running, console.failure or f"its start {end} before its first process")
-        return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
-
-    def alive(self, instance: Instance) -> bool:
-        """Return whether Xen still has the guest: its console ends with it."""
-        running = self._running.get(instance.name)
-        if running is not None and running.console.log_failure:
-            raise _failed(instance, running, running.console.log_failure)
-        return running is not None and not running.console.ended
-
-    def ending(self, instance: Instance) -> str:
-        running = self._running.get(instance.name)
-        return running.console.ending() if running is not None else ""
-
-    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
-        console = self._running[instance.name].console
-        return console.exit_status if console.wait_for_end(timeout_s) else None
-
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)
         if running is not None:
@@ -281,12 +259,18 @@ class ParavirtualPlatform:
     def meter(self, instance: Instance) -> DomainMeter:
         return DomainMeter(self._running[instance.name].domain)
 
+    def read_host(self) -> HostReading:
+        return read_machine(self._ready().connection)
+
     def reclaim(self, instance: Instance) -> None:
         """Reclaim nothing: a guest keeps what Xen has given it."""
 
     def memory_parts(self, instance: Instance) -> Mapping[str, int]:
-        """Return its memory as one part: Xen does not say what a guest does with it."""
-        return {"guest": self.meter(instance).memory_bytes()}
+        """Return what it does with the memory that Xen gave it, all of it from the start on."""
+        return breakdown.given_parts(
+            self.meter(instance).memory_bytes(),
+            self._running[instance.name].console.ask_memory(scale(_MEMINFO_TIMEOUT_S)),
+        )
 
     def close(self) -> None:
         """End what still runs, then the connection and the consoles' reader; give the disks back."""

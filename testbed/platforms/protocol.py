@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from runtime.cgroups import Cgroup
 from runtime.images.model import Image
 from runtime.spec import Resources, Spec
+from testbed.sample import HostReading, Meter
 from testbed.scenario.model import Scenario
 
 
@@ -102,16 +103,6 @@ class Counting(Protocol):
         count, as under an emulator, or nothing counts them."""
 
 
-class Meter(Protocol):
-    """What says how much an instance has used where no cgroup does."""
-
-    def cpu_usage_ns(self) -> int:
-        """Return the processor time that it has used, nanoseconds. Raises TestbedError when it has ended."""
-
-    def memory_bytes(self) -> int:
-        """Return the memory that it has. Raises TestbedError when it has ended."""
-
-
 @runtime_checkable
 class Metered(Protocol):
     """What a platform has besides whose instances are no processes of this system: no cgroup has them, and ``cgroup``
@@ -119,6 +110,9 @@ class Metered(Protocol):
 
     def meter(self, instance: Instance) -> Meter:
         """Return what counts for a running instance."""
+
+    def read_host(self) -> HostReading:
+        """Read the machine's processors and memory now, of which this system has only a part."""
 
 
 @runtime_checkable

@@ -50,6 +50,13 @@ NAMES = (
 _PEERS = (*PEERS, "docker")
 # The platforms with a kernel of its own for each instance; a guest of Xen's asks for what a plain machine does.
 MACHINES: Mapping[str, Variant] = MappingProxyType({**VARIANTS, PARAVIRTUAL: Variant(PARAVIRTUAL)})
+# What measures have of cgroups that nothing else can give them.
+_TAKES_CGROUPS: Mapping[str, str] = MappingProxyType(
+    {
+        "consolidation": "the wake-ups of an idle server are its processes'",
+        "neighbours": "a ceiling of cgroups keeps a neighbour from the host",
+    }
+)
 # Names that stand for several: all peers that are here, all rungs of the ladder, and all platforms but the rungs.
 GROUPS = ("peers", "ladder", "all")
 
@@ -216,13 +223,13 @@ def require_mounts(names: Iterable[str], services: Sequence[Service]) -> None:
 
 
 def require_countable(names: Iterable[str], measures: Iterable[str]) -> None:
-    """Raise a UsageError that names every measure that reads cgroups, where one of these platforms has none."""
-    uncounted = [measure for measure in measures if measure != "start"]
+    """Raise a UsageError that names every measure that takes cgroups, with what for, where one of these platforms has
+    none."""
+    uncounted = [f"{measure} ({_TAKES_CGROUPS[measure]})" for measure in measures if measure in _TAKES_CGROUPS]
     if PARAVIRTUAL in names and uncounted:
         raise UsageError(
-            f"{PARAVIRTUAL}: {', '.join(uncounted)} cannot be measured there: samples are read of cgroups, and a guest "
-            "of Xen's is no process that one could have",
-            "--measures start, whose trials have what Xen counts (metered_cpu, metered_memory)",
+            f"{PARAVIRTUAL}: {', '.join(uncounted)} cannot be measured there, as no cgroup has a guest of Xen's",
+            "--measures start,density,utilisation,work, which take what Xen counts",
         )
 
 

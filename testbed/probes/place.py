@@ -21,7 +21,7 @@ class Untestable(Exception):
 class Place(Struct, frozen=True):
     """What is attacked: ``lease`` is the run's directory, ``token`` 8 hexadecimal digits in the names of all that
     belongs to the attack; ``host`` is where the host's files are inside ("" for under their own names), ``group`` the
-    name of the instances' cgroup. The limits are those of every instance; ``patience`` is
+    name of a cgroup beside the instances'. The limits are those of every instance; ``patience`` is
     how many times longer than on an ordinary host things take."""
 
     lease: Path

@@ -103,7 +103,7 @@ class Console:
         self._asked = False
         self._memory: list[str] = []
         self._answer: str | None = None
-        self.send: Callable[[bytes], None] | None = None
+        self.send: Callable[[bytes], object] | None = None
         self.failure = ""
         self.log_failure = ""
         self.emulator_status: int | None = None

@@ -18,6 +18,7 @@ import tty
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from runtime.errors import TestbedError
@@ -122,7 +123,9 @@ class ConsoleReader:
         except (OSError, termios.error) as error:
             os.close(line)
             raise TestbedError(f"open the console {terminal}: {error}") from error
-        return self._console(line, log)
+        console = self._console(line, log)
+        console.send = partial(os.write, line)
+        return console
 
     def _console(self, descriptor: int, log: Path) -> Console:
         """Return a console for what can be read from a descriptor, which is the reader's from now on."""
@@ -225,9 +228,9 @@ class ConsoleReader:
             return
         except OSError:  # a terminal whose other end has hung up
             data = b""
+        console.feed(data, time.monotonic_ns())  # nobody asks it anything from its end on
         if not data:
             self._close_file(self._selector.get_key(pipe))
-        console.feed(data, time.monotonic_ns())
 
     def _end(self, connection: socket.socket) -> None:
         self._close_file(self._selector.get_key(connection))

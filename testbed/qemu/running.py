@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,7 +26,6 @@ from testbed.qemu.port import Port
 from testbed.qemu.tap import remove_tap
 
 _END_TIMEOUT_S = 5.0
-_STATUS_TIMEOUT_S = 0.5
 # Between QEMU's start and its last answer to libvirt pass 0.3 s; this is for a host that is very busy, and multiplied
 # by how slow it is.
 START_LIMIT_S = 60.0
@@ -95,19 +93,6 @@ class Running(Struct, frozen=True):
             breakdown.parse_guest(meminfo) if meminfo else None,
             memory.read_ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
         )
-
-    def lost(self, uri: str) -> str:
-        """Return what of it has been lost while it ran, so that it says nothing whether it goes on; or nothing."""
-        if self.domain.connect().isAlive() != 1:
-            return f"the connection to libvirt at {uri} was lost"
-        return self.console.log_failure
-
-    def ending(self) -> str:
-        """Return why it has ended: QEMU's status comes a moment after its console's end."""
-        deadline_s = time.monotonic() + scale(_STATUS_TIMEOUT_S)
-        while not self.console.ending() and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        return self.console.ending()
 
 
 @contextmanager

@@ -97,6 +97,7 @@ DIRECTIONS: Mapping[str, Mapping[str, Direction]] = {
         "latency_p99_9": _LOWER_S,
         "memory_cgroup": Direction("lower", "bytes"),
         "memory_pss": Direction("lower", "bytes"),
+        "memory_metered": Direction("lower", "bytes"),
         "exits_per_request": _LOWER,
         "page_faults_per_request": _LOWER,
         "context_switches_per_request": _LOWER,

@@ -31,7 +31,8 @@ def require_domain_0() -> None:
         raise PrerequisiteError(
             "Xen has not booted this system, and its guests run nowhere else",
             "the reference machine boots Xen for it: ./invoke bench --machine reference --scenario idle "
-            "--platforms container,paravirtual-2003 --measures start",
+            "--platforms container,paravirtual-2003 --measures start, or ./invoke ladder --machine reference --rungs "
+            "process,paravirtual-2003",
         )
 
 

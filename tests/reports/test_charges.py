@@ -78,6 +78,15 @@ def test_on_a_host_of_its_own_the_price_is_paid_already(folder: Path) -> None:
     assert "On this host that is in the times above" in page and "Published prices" not in page
 
 
+def test_the_hypervisor_of_the_reference_machine_is_named(folder: Path) -> None:
+    assert "KVM there is the real KVM" in summary.compose(read_run(RunFolder.open(folder))).warnings[0]
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["platforms"]["kvm"]["accelerator"] = "xen"
+    file.write_text(json.dumps(manifest))
+    assert "Xen there is the real Xen" in summary.compose(read_run(RunFolder.open(folder))).warnings[0]
+
+
 def test_counts_are_absent_and_say_why_rather_than_zero(folder: Path) -> None:
     rows = {row.name: row for row in list_start_counts(read_run(RunFolder.open(folder)))}
     assert "container" not in rows["exits"].estimates and rows["exits"].estimates["kvm"].value == 100_000

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import reports
 from reports import document, summary
 from reports.quantities import START, Quantity, format_number
 from reports.rows import make_table
@@ -203,6 +205,7 @@ def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
 def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
     folder = write_run(platforms=("container", "kvm"))
     assert "are a cgroup's" not in summary.describe_answer(folder)
+    assert "Given by its hypervisor" not in reports.render(folder).read_text()
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     manifest["platforms"]["kvm"]["counted"] = "by Xen. Not in it: domain 0"
@@ -211,6 +214,20 @@ def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
     assert (
         "Not every platform's processor time and memory are a cgroup's. vm (KVM): by Xen. Not in it: domain 0." in told
     )
+    assert "Given by its hypervisor" in reports.render(folder).read_text()
+
+
+def test_memory_that_a_hypervisor_gave_has_a_ruler_of_its_own(write_run: WriteRun) -> None:
+    folder, ruler = write_run(platforms=("container", "kvm")), "given by its hypervisor"
+    assert ruler not in reports.render(folder).read_text() + summary.describe_answer(folder)
+    for trial in read_run(RunFolder.open(folder)).trials:
+        if (trial.platform, trial.measure) == ("kvm", "density"):
+            file = folder / "samples" / str(trial.samples)
+            file.write_text(file.read_text().replace("cgroup_bytes,pss_bytes", "metered_bytes,nothing", 1))
+    first, second = re.findall(r"The first copy of it took .*?(?=\.(?: |\n))", summary.describe_answer(folder))
+    assert "vm" not in first and first.endswith(", by cgroup charge")
+    assert "as containers" not in second and "MiB as vm (KVM), each " in second and second.endswith(f", {ruler}")
+    assert f"Memory of copies: {ruler}" in reports.render(folder).read_text()
 
 
 def test_an_older_run_has_no_conditions(write_run: WriteRun) -> None:

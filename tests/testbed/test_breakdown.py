@@ -15,6 +15,7 @@ from testbed.breakdown import (
     GuestMemory,
     Mapped,
     container_parts,
+    given_parts,
     group_by_kind,
     guest_parts,
     parse_guest,
@@ -122,6 +123,12 @@ def test_what_a_guest_counts_and_the_host_does_not_hold_is_absent() -> None:
     assert parts["absent"] == 10 * MIB - (RAM - 66208 * KIB)
     assert parts["guest_free"] == 0
     assert sum(parts.values()) == 10 * MIB
+
+
+def test_memory_that_was_given_whole_is_broken_down_by_its_guest_alone() -> None:
+    parts = given_parts(RAM, MEMINFO)
+    assert sum(parts.values()) == RAM and parts["guest_free"] == parse_guest(MEMINFO).free_bytes
+    assert given_parts(RAM, None) == {"guest_ram": RAM}
 
 
 def test_parts_add_up_to_pages_cache_and_kernel_memory() -> None:

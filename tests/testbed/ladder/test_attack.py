@@ -12,7 +12,7 @@ import pytest
 
 from runtime.images.model import Image
 from testbed import leftovers
-from testbed.ladder.attack import count
+from testbed.ladder.attack import _Took, count
 from testbed.probes.model import Outcome, Probe
 from testbed.probes.objects import read_left
 from testbed.probes.read import read_probes
@@ -55,6 +55,19 @@ def test_a_bare_process_reaches_what_the_same_canaries_keep_from_a_container(att
     }
     kept = {probe.name for probe in read_probes() if probe.wall in ("network", "limits")}
     assert not leaked & kept, "it has an address of its own, and limits"
+
+
+@pytest.mark.parametrize(
+    ("after", "held"),
+    [
+        (_Took(11.0, 500_000_000, held_back=1), True),  # its cgroup says so
+        (_Took(11.0, 500_000_000, idle_s=3.4), True),  # nobody had what it wanted
+        (_Took(11.0, 500_000_000, idle_s=3.05), False),  # others had
+        (_Took(11.0, 500_000_000, idle_s=3.0), False),
+    ],
+)
+def test_who_was_held_back_is_told_by_its_cgroup_or_by_what_nobody_used(after: _Took, held: bool) -> None:
+    assert after.was_held_back(_Took(10.0, idle_s=after.idle_s and 3.0)) == held
 
 
 def make_probe(name: str, *words: str) -> Probe:

@@ -59,6 +59,13 @@ def store_layer(directory: Path) -> Layer:
     return Layer("sha256:store", directory / "store")
 
 
+def add_answers(layers: Path) -> None:
+    """Have the layer of checks ask machines for answers, too."""
+    copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)
+    copy.parent.mkdir(parents=True)
+    shutil.copy2(answers.__file__, copy)
+
+
 class Machine(Struct, frozen=True):
     """The machine's files, and what its initial RAM disk is made of."""
 
@@ -85,9 +92,7 @@ def machine(work: Path) -> Machine:
     own = ensure_machine_image(Store(store_root() / "images"), print)
     layers = work / "layers"
     checks = layers_of_checks(layers, "kvm_checks.py", _COMMANDS, Path(__file__).parent)
-    copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)
-    copy.parent.mkdir(parents=True)
-    shutil.copy2(answers.__file__, copy)
+    add_answers(layers)
     environment = ("PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={PACKAGES}:{CHECKS_FOLDER}")
     unit = layer_of_unit(layers, "tests.testbed.machine.kvm_checks", "", environment=environment)
     rules = layers / "units" / "etc" / "tmpfiles.d"

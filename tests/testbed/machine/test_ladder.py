@@ -18,6 +18,8 @@ from testbed.machine.emulator import RESULTS_BYTES
 from testbed.machine.handover import pack
 from testbed.machine.job import Job, Outcome
 from testbed.machine.ladder import choose_rungs, describe_job, hand_over, run_ladder
+from testbed.machine.systems import choose_system
+from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.rungs.read import read_history
 from tests.reports.ladder.records import make_ladder
 
@@ -32,6 +34,14 @@ def test_both_histories_are_there_but_for_what_needs_more_than_the_machine_has()
     assert {"emulated-1988", "paravirtual-2003"} <= others.keys() and not names & others.keys()
     assert "booted under Xen" in others["paravirtual-2003"] and "would itself be translated" in others["emulated-1988"]
     assert all(others.values())
+
+
+def test_a_guest_of_xens_that_is_asked_for_is_there_and_kvm_is_not() -> None:
+    rungs, missing = choose_rungs(find_runnable(HISTORY, ("process", PARAVIRTUAL)), is_asked=True)
+    assert [one.name for one in rungs] == ["process", PARAVIRTUAL] and not missing
+    assert choose_system(describe_job(rungs, seed=1).platforms) == "xen"
+    with pytest.raises(PrerequisiteError, match="hardware-2006 cannot be run there: there is no KVM"):
+        choose_rungs(find_runnable(HISTORY, (PARAVIRTUAL, "hardware-2006")), is_asked=True)
 
 
 def test_a_rung_that_was_asked_for_and_is_not_there_is_an_error(tmp_path: Path) -> None:

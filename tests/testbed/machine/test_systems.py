@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from testbed.machine.emulator import PARTS, emulator_command
@@ -59,9 +60,11 @@ def test_xen_boots_linux_as_its_first_module() -> None:
     assert set(PARTS["xen"]) == {*PARTS["kvm"], "xen"}
 
 
-def test_measures_that_read_cgroups_are_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize("measure", ["consolidation", "neighbours"])
+def test_measures_that_take_cgroups_are_refused_by_name(tmp_path: Path, measure: str) -> None:
     create_scenario("tiny", tmp_path)
     platforms = ("container", PARAVIRTUAL)
     options = Options("tiny", platforms, "auto", ("start", "density"), 1, True, 7, tmp_path, tmp_path, ())
-    with pytest.raises(UsageError, match=f"{PARAVIRTUAL}: density cannot be measured there"):
-        check_options(options, print)
+    assert check_options(options, print).measures == ("start", "density")
+    with pytest.raises(UsageError, match=rf"{PARAVIRTUAL}: {measure} \(.*\) cannot be measured there"):
+        check_options(replace(options, measures=("density", measure)), print)

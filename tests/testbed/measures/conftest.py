@@ -27,6 +27,7 @@ from testbed.lab import mac_of
 from testbed.measures.context import RunContext
 from testbed.platforms.protocol import Instance, Started
 from testbed.results import RunFolder
+from testbed.sample import HostReading, Meter, read_host
 from testbed.scenario.model import Density, Load, Ready, Scenario, Service, Settings, Slo
 from testbed.services.probe import open_here
 
@@ -178,6 +179,19 @@ class LocalPlatform:
 
     def pids(self) -> list[int]:
         return [process.pid for process, _ in self._running.values()]
+
+
+class MeteredPlatform(LocalPlatform):
+    """Says itself what its processes use, and what is left of a machine that has so much memory more than the host."""
+
+    MORE_BYTES = 1 << 40
+
+    def meter(self, instance: Instance) -> Meter:
+        return Cgroup(f"{self._parent}/{instance.name}")
+
+    def read_host(self) -> HostReading:
+        host = read_host()
+        return replace(host, available_bytes=host.available_bytes + self.MORE_BYTES)
 
 
 def service(name: str, port: int, environment: Mapping[str, str]) -> Service:

@@ -18,7 +18,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.trials import run_trials
 from testbed.results import Trial
-from tests.testbed.measures.conftest import SETTINGS
+from tests.testbed.measures.conftest import SETTINGS, MeteredPlatform
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
@@ -87,6 +87,22 @@ def test_the_cap_stops_the_ramp_and_each_application_takes_its_memory(make_conte
     assert list(held) == [1, 2, 3], "one, twice as many, and the end"
     assert all(count * 24 * MIB < size < count * 60 * MIB for count, size in held.items())
     assert platform.pids() == []
+
+
+@pytest.mark.root
+def test_what_no_cgroup_has_is_metered(make_context: MakeContext, cgroup_parent: str) -> None:
+    metered = MeteredPlatform(cgroup_parent)
+    context = replace(make_context(web={"HOLD_MIB": "24"}), platforms={"local": metered})
+    trial = run(context)
+    assert trial.outcome == "ok" and trial.value("applications") == 3
+    for figure in ("first", "further"):
+        assert 24 * MIB < (trial.value(f"memory_metered_{figure}") or 0) < 60 * MIB
+        assert trial.value(f"memory_cgroup_{figure}") is trial.value(f"memory_pss_{figure}") is None
+        assert (trial.value(f"memory_available_{figure}") or 0) < 300 * MIB, "also of a host that gets some back"
+    rows = samples(context, trial)
+    assert [(row["cgroup_bytes"], row["pss_bytes"]) for row in rows] == [("", "")] * 4
+    assert all(float(row["available_bytes"]) > metered.MORE_BYTES for row in rows)
+    assert all(float(row["host_application"]) > 0 for row in rows[1:])
 
 
 @pytest.mark.root

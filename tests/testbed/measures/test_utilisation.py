@@ -26,6 +26,7 @@ from testbed.measures.utilisation import (
 )
 from testbed.sample import CLOCK_TICKS_PER_S, HostReading
 from testbed.sampler.records import Usage
+from tests.testbed.measures.conftest import MeteredPlatform
 
 MakeContext = Callable[..., RunContext]
 MIB = 1 << 20
@@ -48,6 +49,18 @@ def load_result(**changes: Any) -> LoadResult:
         reason="",
     )
     return replace(result, **changes)
+
+
+@pytest.mark.root
+def test_what_no_cgroup_has_is_metered(make_context: MakeContext, cgroup_parent: str) -> None:
+    context = make_context(web={"BURN_S": "0.004", "HOLD_MIB": "24"})
+    run_trials(replace(context, platforms={"local": MeteredPlatform(cgroup_parent)}), PLANNED)
+    for trial in context.folder.trials():
+        figures = {metric.metric: metric.value for metric in trial.metrics}
+        assert 0.003 <= figures["cpu_per_request"] < 0.012, "each request uses 4 ms, by a clock of its own"
+        assert figures["memory_metered"] > 24 * MIB and not {"memory_cgroup", "memory_pss"} & figures.keys()
+        assert figures["memory_per_request"] == pytest.approx(figures["memory_metered"] / figures["achieved_rate"])
+        assert 0 < figures["host_application"] <= figures["host_utilisation"] <= 1
 
 
 @pytest.mark.root

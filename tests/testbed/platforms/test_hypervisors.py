@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError
 from testbed.checks_of_machines import check_hypervisors
 from testbed.lab import Lab
 from testbed.ladder.targets import choose_targets
 from testbed.platforms import registry
-from testbed.platforms.hypervisors import HYPERVISORS, find_lacking
+from testbed.platforms.hypervisors import HYPERVISORS, ask_libvirt, find_lacking
 from testbed.rungs.read import read_history
 
 DRIVER = Path("x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_vbox.so")
@@ -28,7 +29,27 @@ def test_what_is_missing_is_said_by_program_and_driver(tmp_path: Path) -> None:
     )
     (tmp_path / DRIVER).parent.mkdir(parents=True)
     (tmp_path / DRIVER).touch()
-    assert find_lacking(one, lambda program: "/usr/bin/VBoxManage", tmp_path) == ("", "")
+    lacking, fix = find_lacking(one, lambda program: "/usr/bin/VBoxManage", tmp_path)
+    assert lacking.startswith("VirtualBox is not here for libvirt: ") and fix
+    here = replace(one, uri="test:///default")  # a driver of libvirt's that is always there
+    assert find_lacking(here, lambda program: "/usr/bin/VBoxManage", tmp_path) == ("", "")
+
+
+@pytest.mark.parametrize("name", HYPERVISORS)
+def test_libvirt_is_asked_and_no_daemon_is_started_for_it(name: str) -> None:
+    assert ask_libvirt(HYPERVISORS[name].uri) and ask_libvirt("test:///default") == ""
+    assert not [one for one in Path("/proc").glob("[0-9]*/comm") if is_session(one)]
+
+
+def is_session(comm: Path) -> bool:
+    """Whether it is of a daemon of libvirt's that a library started: it ends by itself."""
+    try:
+        return (
+            comm.read_text().strip() in ("libvirtd", "virtvboxd")
+            and "--timeout" in comm.with_name("cmdline").read_text()
+        )
+    except OSError:
+        return False
 
 
 @pytest.mark.parametrize("name", HYPERVISORS)

@@ -323,6 +323,26 @@ def test_a_terminal_is_read_until_its_other_end_hangs_up(reader: ConsoleReader, 
     assert "testbed: exec" in (tmp_path / "log").read_text()
 
 
+def test_a_guest_is_asked_for_its_memory_at_a_terminal_until_its_other_end_hangs_up(
+    reader: ConsoleReader, tmp_path: Path
+) -> None:
+    ours, theirs = os.openpty()
+    console = reader.attend(Path(os.ttyname(theirs)), tmp_path / "log")
+    os.close(theirs)
+
+    def answer() -> None:
+        assert os.read(ours, 8) == b"\n"
+        os.write(ours, f"MemTotal: 7 kB\n{MEMORY_END}\n".encode())
+
+    guest = threading.Thread(target=answer)
+    guest.start()
+    assert console.ask_memory(20) == "MemTotal: 7 kB"
+    guest.join()
+    os.close(ours)
+    assert console.wait_for_end(5) and console.ask_memory(20) is None
+    assert "MemTotal" not in (tmp_path / "log").read_text()
+
+
 def test_a_console_that_is_not_there_is_an_error(reader: ConsoleReader, tmp_path: Path) -> None:
     with pytest.raises(TestbedError, match=r"open the console .*nothing: No such file"):
         reader.attend(tmp_path / "nothing", tmp_path / "log")
