@@ -61,6 +61,16 @@ def test_each_can_be_planned(folder: Path) -> None:
     assert folder.name.partition("-")[0] in list_substitutes() and Substitute(folder.name).package
 
 
+@pytest.mark.parametrize(
+    ("name", "counted_on"), [("python", {"ca-certificates", "netbase", "tzdata", "python3-pip"}), ("node", {"npm"})]
+)
+def test_files_count_on_what_the_official_image_has(name: str, counted_on: set[str]) -> None:
+    """Public Dockerfiles use these without installing them: the zone of time by dpkg-reconfigure, for one."""
+    file = dockerfile.read(FOLDER / name / "Dockerfile", FOLDER / name)
+    installed = {word for one in file.instructions if one.name == "RUN" for word in " ".join(one.words).split()}
+    assert counted_on <= installed
+
+
 @pytest.mark.parametrize("script", sorted(FOLDER.rglob("*.sh")), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_scripts_are_a_shells(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n")
