@@ -23,6 +23,8 @@ from benchmarks import docker_registry
 from runtime.home import store_root
 from runtime.images.model import Image, Layer
 from runtime.images.store import Store
+from testbed.ladder.build import GAUGE
+from testbed.neighbours.build import NEIGHBOUR
 from tests.runtime.check_guest import (
     BOOT,
     layer_of_code,
@@ -58,6 +60,8 @@ def layers(kernel: Path, directory: Path) -> Image:
     rungs.parent.mkdir(parents=True)
     shutil.copy2(walls.__file__, rungs)
     (probes,) = walls.make_probe_image(directory / "probes").layers
+    for program in (GAUGE, NEIGHBOUR):
+        shutil.copy2(program.build(), probes.path)
     unit = layer_of_unit(directory, "tests.runtime.systemd_checks", "dbus.socket user@1000.service", _MODULES)
     code = layer_of_code(directory, _list_packages())
     (directory / "modules").mkdir()
@@ -85,7 +89,7 @@ def outcomes(kernel_package: Path) -> dict[str, str]:
         used = (*map(layer_name, host.layers), *_ADDED)
         return ContainerHost(used, ("/bin/sh", "-c", BOOT), "/", "host", None, "")
 
-    return outcomes_of(host_image, partial(layers, kernel_package), machine, memory_mib=1024, timeout_s=TIMEOUT_S)
+    return outcomes_of(host_image, partial(layers, kernel_package), machine, memory_mib=2560, timeout_s=TIMEOUT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
