@@ -17,7 +17,7 @@ from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.levels import Level
 from testbed.measures import design as designs
-from testbed.measures.conditions import list_substituted, require_apart
+from testbed.measures.conditions import list_substituted
 from testbed.measures.design import Design, choose_design
 from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
@@ -236,11 +236,9 @@ def check_options(
     require_no_shared(scenario.services, "a copy that is measured")
     require_init(scenario.services)
     require_sysctls(scenario.services)
-    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
+    said = (*list_unapplied(scenario.services), *registry.list_not_restarted(names, scenario.services))
+    for line in (*said, *list_substituted(scenario.services)):
         progress(line)
-    for name in names:
-        if name in VARIANTS and VARIANTS[name].guest_per == "application":
-            require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
     registry.require_countable(names, wanted)
     if not settings.ready.path and set(wanted) - {"start"}:

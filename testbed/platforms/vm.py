@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies, require
-from runtime.errors import TestbedError, UsageError, WorkloadError
+from runtime.errors import TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
@@ -25,9 +25,8 @@ from runtime.plan.steps import Plan
 from runtime.spec import Resources
 from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
-from testbed.platforms import phases
-from testbed.platforms.guest_commands import GuestCommands
-from testbed.platforms.protocol import Instance, Started
+from testbed.platforms.guest_services import GuestServices, fail
+from testbed.platforms.protocol import Instance
 from testbed.qemu import memory, snapshots
 from testbed.qemu.accelerator import AUTO
 from testbed.qemu.account import (
@@ -70,12 +69,7 @@ from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 
 
-def _failed(instance: Instance, running: Running, reason: str) -> WorkloadError:
-    hint = f"the whole console is in {instance.log}; its last lines:\n{running.console.tail()}"
-    return WorkloadError(f"virtual machine {instance.name}: {reason}", hint)
-
-
-class VmPlatform(GuestCommands):
+class VmPlatform(GuestServices):
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
     ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine,
@@ -84,7 +78,6 @@ class VmPlatform(GuestCommands):
     """
 
     virtual = True
-    last_phase = "first_process"  # of a start, before its port opens
 
     def __init__(
         self, scratch: Path, bridge: str, run_id: str, variant: Variant = VARIANTS["vm"], accelerator: str = AUTO
@@ -105,10 +98,6 @@ class VmPlatform(GuestCommands):
         if self._prepared is None:
             raise TestbedError("the virtual machine platform is used before it is prepared")
         return self._prepared
-
-    @property
-    def shared(self) -> bool:
-        return self._variant.guest_per == "application"
 
     @property
     def one_address(self) -> bool:
@@ -309,36 +298,20 @@ class VmPlatform(GuestCommands):
         disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
         link = next(iter(instance.specs.values())).link
-        return pod_plan(instance.specs, names, link, modules, commands=self.executes)
-
-    def started(self, instance: Instance, timeout_s: float) -> Started:
-        """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
-        running = self._running[instance.name]
-        console = running.console
-        own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
-        deadline_s = time.monotonic() + timeout_s
-        if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in own):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            reason = console.failure or f"its start {end} before its first process"
-            raise _failed(instance, running, reason)
-        return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
+        apart = {"held": instance.held, "leaving": instance.leaving}
+        return pod_plan(instance.specs, names, link, modules, commands=self.executes, **apart)
 
     def alive(self, instance: Instance) -> bool:
         """Return whether QEMU still holds the console: it ends with the workload, or with the first service that
         ends."""
         running = self._running.get(instance.name)
         if running is not None and (lost := running.lost(self._ready().libvirt.uri)):
-            raise _failed(instance, running, lost)
+            raise fail(instance, running, lost)
         return running is not None and not running.console.ended
 
     def ending(self, instance: Instance) -> str:
         running = self._running.get(instance.name)
         return running.ending() if running is not None else ""
-
-    def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
-        """Return the workload's exit status once the guest has ended; None if it has not, or was stopped."""
-        console = self._running[instance.name].console
-        return console.exit_status if console.wait_for_end(timeout_s) else None
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

@@ -16,8 +16,9 @@ from msgspec.structs import replace
 from runtime.errors import TestbedError, WorkloadError
 from testbed.interruption import Interrupted, raise_on_signals
 from testbed.lab import Lab
-from testbed.measures.application import Application, make_instances, make_questions, ready_timeout_s
+from testbed.measures.application import Application, make_questions, ready_timeout_s
 from testbed.measures.context import RunContext
+from testbed.measures.instances import make_instances
 from testbed.platforms import registry
 from testbed.platforms.protocol import Started
 
