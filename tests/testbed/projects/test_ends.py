@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 import time
 
 import pytest
@@ -18,7 +19,7 @@ from tests.testbed.projects.conftest import Start, Write
 from tests.testbed.projects.test_control import fetch
 from tests.waiting import until
 
-pytestmark = [pytest.mark.root, pytest.mark.vm]
+pytestmark = pytest.mark.root
 
 # The database has a signal of its own and is healthy a moment after its start; the web server ends when it is asked to,
 # and the stubborn one never does.
@@ -46,7 +47,7 @@ services:
     deploy: *limits
   stubborn:
     build: ./web
-    command: ["/bin/sleep", "1000"]
+    command: ["/bin/busybox", "sleep", "1000"]
     stop_grace_period: 500ms
     depends_on: [db]
     deploy: *limits
@@ -62,6 +63,24 @@ def read_lines(text: str) -> list[str]:
     return [re.sub(r"^(\[[\d.]+\] )?((web|db|setup|stubborn): )?", "", line).rstrip("\r") for line in text.splitlines()]
 
 
+def test_the_record_says_how_each_has_ended_while_others_are_waited_for(
+    start: Start, write_scenario: Write, run_name: str
+) -> None:
+    project = start(write_scenario(DB, 18096, COMPOSE.replace("{loop}", LOOP)))
+    ending = threading.Thread(target=bring_down, args=(project,))
+    ending.start()
+    seen = set()
+    while ending.is_alive():
+        now = find(run_name)
+        if now is not None and now.record is not None:
+            seen.add(tuple((one.name, one.state, one.exit_status) for one in now.record.members))
+    ending.join()
+    others = (("setup", "exited", 0), ("stubborn", "exited", 137), ("web", "exited", 3))
+    assert any(set(others) < set(one) and ("db", "running", None) in one for one in seen), seen
+    assert not any(("db", "exited", 5) in one and not set(others) < set(one) for one in seen), seen
+
+
+@pytest.mark.vm
 @pytest.mark.parametrize("kind", ["vm-pod", "vm-containers"])
 def test_services_of_one_guest_wait_for_each_other_and_end_one_by_one(
     start: Start, write_scenario: Write, run_name: str, kind: str
@@ -93,6 +112,7 @@ def test_services_of_one_guest_wait_for_each_other_and_end_one_by_one(
     assert find(run_name) is None and not alive(record.holder, record.ticks)
 
 
+@pytest.mark.vm
 def test_a_machine_that_hangs_is_ended_in_time(start: Start, write_scenario: Write, run_name: str) -> None:
     """Its port takes what it is sent, and nothing comes of it; the other one's first process ignores its signal."""
     project = start(write_scenario(), platform="vm")
