@@ -33,7 +33,7 @@ HEALTHY_LATER = (
     "\"trap 'echo asked to end; exit 7' TERM; echo began >&2; busybox sleep 1; : >/ok; echo healthy; "
     'while :; do busybox sleep 0.1; done"'
 )
-CHECKED = COMPOSE.replace("[side]", "{{side: {{condition: service_healthy}}}}").replace(
+CHECKED = COMPOSE.replace("[side]", "{{side: {{condition: service_healthy}}}}\n    stop_grace_period: 300ms").replace(
     "  side:\n", "  side:\n    healthcheck: {{test: [CMD, busybox, test, -e, /ok], interval: 500ms}}\n"
 )
 
@@ -178,8 +178,8 @@ def test_machines_are_brought_up_alike(start: Start, write_scenario: Write, run_
         seen += os.read(master, 100)
     os.close(master)
     assert seen.startswith(b"33 77\r\n") and seen.endswith(b"got it\r\n")
-    with project.log_path(project.record.member("side").instance).open() as console:
-        bring_down(project, 5.0)
+    with project.log_path(project.record.member("side").instance).open(errors="replace") as console:
+        bring_down(project)
         ended = console.read()
     assert "asked to end" in ended and "exitcode=0x00000700" in ended, "PID 1 of the guest got its signal"
     assert find(run_name) is None and files_of(run_name, Path("/sys/fs/cgroup"), 4) == []
