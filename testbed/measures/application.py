@@ -162,7 +162,7 @@ class Application:
                 self._start(instance, wait, starting)
                 if self.checks is not None or instance.held:
                     first_processes.begin(instance)
-                self._begin_held(instance, wait)
+                self._begin_held(instance, wait, first_processes)
             self._timeline = self._wait(requested_ns, timeout_s, before, first_processes)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
@@ -182,14 +182,17 @@ class Application:
         undo.callback(self._platform.stop, instance)
         with defer_signals():
             self._platform.start(instance)
-        self._started.append(instance)
+            self._started.append(instance)
 
-    def _begin_held(self, instance: Instance, wait: Callable[[str], None]) -> None:
-        """Let the services of one instance begin that are held, each once it may."""
+    def _begin_held(self, instance: Instance, wait: Callable[[str], None], first_processes: FirstProcesses) -> None:
+        """Let the services of one instance begin that are held, each once it may and the one before it has."""
         for service in instance.held:
             assert isinstance(self._platform, Together)
             wait(service)
             self._platform.begin_service(instance, service)
+            while not first_processes.seen(service):
+                self._watch(first_processes)
+                time.sleep(_LOOK_S)
 
     def _part(
         self,
@@ -200,7 +203,9 @@ class Application:
     ) -> None:
         """Take leave of the services that have begun, if somebody interrupts their start."""
         if self._farewell is not None and isinstance(error, Interrupted):
-            self._farewell(frozenset(first_processes.phases))
+            started = [service for instance in self._started for service in instance.specs]
+            # What has no kernel to boot has begun when its start returns.
+            self._farewell([one for one in started if not self._platform.virtual or first_processes.seen(one)])
 
     def _execute(self, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         """Run a command in a service, as its check does."""
