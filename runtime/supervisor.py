@@ -1,5 +1,6 @@
-"""This program starts the containers of a host, passes on what they print, and ends when the first of them ends that is
-no tenant: those end alone.
+"""This program starts the containers of a host, passes on what they print, and ends when one of them ends that may not
+leave. Tenants may, and others for which that is said, as long as one is there that is no tenant. Of a container that is
+held all but the last step is done; it begins when a byte comes through its FIFO.
 
     python3 -m runtime.supervisor DESCRIPTION
 
@@ -9,7 +10,7 @@ It is PID 1 of a guest, and its standard output is the console, where the host o
     testbed: NAME: exec           it has executed its command
     NAME: TEXT                    what it wrote
     testbed: NAME: ended: 3       its exit status, which is the supervisor's own, too
-    testbed: NAME: left: 3        the same of a tenant; the others go on
+    testbed: NAME: left: 3        the same of one that may leave; the others go on
     testbed: NAME: failed: TEXT   it could not be started
 
 The imports are few on purpose, because under emulation each takes a noticeable part of the start.
@@ -22,12 +23,12 @@ import os
 import select
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import ExitStack
+from types import MappingProxyType
 
 from msgspec import Struct
 
 from runtime import container
-from runtime.container import Container
+from runtime.container import Container, PooledContainer
 from runtime.description import from_json
 from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
@@ -92,36 +93,54 @@ def _say(name: str, what: str) -> None:
     _write(f"{mark(name, what)}\n".encode())
 
 
-def _start(name: str, spec: Spec, attachment: Attachment | None) -> tuple[Container, Output]:
+class _Running(Struct):
+    """A container that runs or is held, what it prints, and a descriptor that becomes readable when its first process
+    ends, closed when we exit; ``word`` is the FIFO of one that is held, -1 of another."""
+
+    container: Container | PooledContainer
+    output: Output
+    end: int
+    word: int = -1
+
+    @property
+    def pid(self) -> int:
+        return self.container.process.pid if isinstance(self.container, Container) else self.container.pid
+
+    def status(self) -> int | None:
+        """Return its exit status; None while its first process is there."""
+        return self.container.wait(0) if isinstance(self.container, Container) else self.container.exit_status()
+
+    def begin(self) -> None:
+        """Let one that is held begin. Raises TestbedError when it cannot."""
+        assert isinstance(self.container, PooledContainer)
+        os.close(self.word)
+        self.word = -1
+        self.container = self.container.start()
+
+
+def _start(name: str, spec: Spec, attachment: Attachment | None, fifo: str) -> _Running:
+    """Start a container, all but its last step if it is held: then a byte comes through the ``fifo`` for that."""
     read, write = os.pipe2(os.O_CLOEXEC)
+    make: Callable[..., Container | PooledContainer] = container.pool if fifo else container.start
     try:
-        started = container.start(spec, name=CGROUP.format(name), stdout=write, attachment=attachment)
+        made = make(spec, name=CGROUP.format(name), stdout=write, attachment=attachment)
     finally:
         os.close(write)
-    _write(f"{mark(name, CREATED)}\n{mark(name, EXECUTING)}\n".encode())
-    return started, Output(name, read, _write)
+    one = _Running(made, Output(name, read, _write), -1)
+    one.end = os.pidfd_open(one.pid)
+    if fifo:
+        one.word = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    _write("".join(f"{mark(name, what)}\n" for what in (CREATED, EXECUTING)[: 1 if fifo else 2]).encode())
+    return one
 
 
-def _serve(plan: bytes, first_process: int, containers: Iterable[Container]) -> None:
+def _serve(plan: bytes, first_process: int, processes: Iterable[int]) -> None:
     """Have the launcher perform a plan beside the containers, whose first processes it holds, in their order, as
     descriptors from ``first_process`` on."""
-    with ExitStack() as undo:
-        processes = [os.pidfd_open(one.process.pid) for one in containers]
-        for descriptor in processes:
-            undo.callback(os.close, descriptor)
-        file = undo.enter_context(memory_file("testbed-server", plan))
+    with memory_file("testbed-server", plan) as file:
         moves = {3: file} | {first_process + number: one for number, one in enumerate(processes)}
         actions = [(os.POSIX_SPAWN_DUP2, ours, theirs) for theirs, ours in moves.items()]
         os.posix_spawn(STATIC_BINARY, (STATIC_BINARY.name, "/proc/self/fd/3"), {}, file_actions=actions)
-
-
-class _Running(Struct):
-    """A container that runs, what it prints, and a descriptor that becomes readable when its first process ends; closed
-    when we exit."""
-
-    container: Container
-    output: Output
-    end: int
 
 
 def supervise(
@@ -130,36 +149,43 @@ def supervise(
     tenants: Collection[str] = (),
     server: str = "",
     first_process: int = 0,
+    held: Mapping[str, str] = MappingProxyType({}),
+    leaving: Collection[str] = (),
 ) -> int:
-    """Start the containers in order, run them until one ends that is no tenant, and return its exit status (128 + n for
-    signal n).
+    """Start the containers in order, run them until one ends that may not leave, and return its exit status (128 + n
+    for signal n).
 
     The others are then ended, too. If one cannot be started, this is reported and the result is 1. ``server`` is a
-    plan in hexadecimal digits that is performed beside them, once they run; see ``_serve``.
+    plan in hexadecimal digits that is performed beside them, once they are there; see ``_serve``. ``held`` are the
+    FIFOs of those that wait, ``leaving`` the names of those that may leave besides ``tenants``.
     """
     running: dict[str, _Running] = {}
     try:
         for port, (name, spec) in enumerate(specs.items(), start=1):
             attachment = Attachment(bridge_index, port) if spec.link else None
             try:
-                spec = with_paths(spec, lambda other: running[other].container.process.pid)
-                started, output = _start(name, spec, attachment)
+                spec = with_paths(spec, lambda other: running[other].pid)
+                running[name] = _start(name, spec, attachment, held.get(name, ""))
             except TestbedError as error:
-                _say(name, FAILED + str(error).replace("\n", " "))
-                return 1
-            running[name] = _Running(started, output, os.pidfd_open(started.process.pid))
+                return _fail(name, error)
         if server:
-            _serve(bytes.fromhex(server), first_process, (one.container for one in running.values()))
-        return _watch(running, tenants)
+            _serve(bytes.fromhex(server), first_process, (one.end for one in running.values()))
+        return _watch(running, tenants, leaving)
     finally:
         for one in reversed(running.values()):  # who shares the processes of another ends before it
             one.container.delete()
 
 
-def _watch(running: dict[str, _Running], tenants: Collection[str]) -> int:
+def _fail(name: str, error: TestbedError) -> int:
+    _say(name, FAILED + str(error).replace("\n", " "))
+    return 1
+
+
+def _watch(running: dict[str, _Running], tenants: Collection[str], leaving: Collection[str]) -> int:
     poll = select.poll()
     open_pipes = {one.output.pipe: one.output for one in running.values()}
-    for descriptor in (*open_pipes, *(one.end for one in running.values())):
+    words = {one.word: name for name, one in running.items() if one.word >= 0}
+    for descriptor in (*open_pipes, *words, *(one.end for one in running.values())):
         poll.register(descriptor, select.POLLIN)
     while True:
         for descriptor, _ in poll.poll():
@@ -167,16 +193,26 @@ def _watch(running: dict[str, _Running], tenants: Collection[str]) -> int:
             if output is not None and not output.take():
                 poll.unregister(descriptor)
                 del open_pipes[descriptor]
+            if (begun := words.pop(descriptor, None)) is not None:
+                poll.unregister(descriptor)
+                try:
+                    running[begun].begin()
+                except TestbedError as error:
+                    return _fail(begun, error)
+                _say(begun, EXECUTING)
         for name, one in tuple(running.items()):
-            status = one.container.wait(0)
+            status = one.status()
             if status is None:
                 continue
-            if name not in tenants:
+            others = running.keys() - {name, *tenants}
+            if name not in tenants and not (name in leaving and others):
                 for output in open_pipes.values():
                     output.rest()
                 _say(name, f"{ENDED}{status}")
                 return status
             poll.unregister(one.end)
+            if words.pop(one.word, None) is not None:
+                poll.unregister(one.word)
             del running[name]
             one.container.delete()
             _say(name, f"{LEFT}{status}")

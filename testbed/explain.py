@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from runtime.cgroups import Hierarchies, hierarchies
@@ -19,6 +19,7 @@ from runtime.plan.workload import workload_plan
 from runtime.spec import Spec
 from testbed.images import build_images
 from testbed.lab import Lab, link_of
+from testbed.measures.conditions import list_completing, list_held
 from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.peer import Place
@@ -30,7 +31,7 @@ from testbed.platforms.rungs.platform import RungPlatform
 from testbed.qemu.domain import name_disk
 from testbed.qemu.variants import VARIANTS
 from testbed.rungs.read import find_rung
-from testbed.scenario.model import Scenario, load
+from testbed.scenario.model import Scenario, Service, load
 from testbed.services.specs import make_specs
 from vm_images.guest import ensure_guest, xen_guest_of
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
@@ -75,11 +76,12 @@ def plan_service(spec: Spec, platform: str) -> Plan:
     return workload_plan(spec, hierarchies(), name, attachment=Attachment(2, 1), pooled=pooled)
 
 
-def plan_application(wanted: Mapping[str, Spec]) -> Plan:
-    """Return the plan of the one guest that runs all services, each from a disk of its own."""
+def plan_application(services: Sequence[Service], wanted: Mapping[str, Spec]) -> Plan:
+    """Return the plan of the one guest that runs all services, as it is measured, each from a disk of its own."""
     disks = {service: f"/dev/{name_disk(index)}" for index, service in enumerate(wanted)}
     link = next(iter(wanted.values())).link
-    return pod_plan(wanted, disks, link, ensure_guest(store_root() / "guest").modules("pci"))
+    modules = ensure_guest(store_root() / "guest").modules("pci")
+    return pod_plan(wanted, disks, link, modules, held=list_held(services), leaving=list_completing(services))
 
 
 def explain_plan(spec: Spec, platform: str) -> str:
@@ -119,4 +121,6 @@ def explain_service(
     shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
     links = [link_of(0, 0 if shared else index) for index in range(len(names))]
     wanted = dict(zip(names, make_specs(scenario, images, links), strict=True))
-    return explain(plan_application(wanted)) if shared else explain_plan(wanted[service or names[0]], platform)
+    if shared:
+        return explain(plan_application(scenario.services, wanted))
+    return explain_plan(wanted[service or names[0]], platform)

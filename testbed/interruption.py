@@ -48,8 +48,8 @@ def defer_signals() -> Iterator[None]:
         yield
     finally:
         _Deferral.depth -= 1
-        pending, _Deferral.pending = _Deferral.pending, None
-        if pending is not None:
+        if _Deferral.depth == 0 and _Deferral.pending is not None:
+            pending, _Deferral.pending = _Deferral.pending, None
             raise Interrupted(pending)
 
 

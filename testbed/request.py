@@ -17,7 +17,7 @@ from runtime.images.releases import choose_release
 from testbed.aliases import name_again
 from testbed.levels import Level
 from testbed.measures import design as designs
-from testbed.measures.conditions import list_substituted, require_apart
+from testbed.measures.conditions import list_substituted
 from testbed.measures.design import Design, choose_design
 from testbed.measures.neighbours import require_neighbours
 from testbed.measures.schedule import Group
@@ -232,12 +232,10 @@ def check_options(
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     _check_services(names, scenario.services)
+    said = (*list_unapplied(scenario.services), *registry.list_not_restarted(names, scenario.services))
     hosted = list_lines(scenario.services, measured=True)
-    for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services), *hosted):
+    for line in (*said, *list_substituted(scenario.services), *hosted):
         progress(line)
-    for name in names:
-        if name in VARIANTS and VARIANTS[name].guest_per == "application":
-            require_apart(scenario.services, name)
     wanted = choose_measures(options, settings.measures)
     registry.require_countable(names, wanted)
     require_apart_on_host(wanted, scenario.services)

@@ -127,7 +127,7 @@ def _as_json(project: Project) -> dict[str, object]:
         "project": "which, where several are up",
         "all": "all that are up on this host",
         "volumes": "also remove its volumes, which otherwise are there when it is up again",
-        "timeout": "each service has so many seconds to end before it is killed (default: 10)",
+        "timeout": "each service has so many seconds to end before it is killed (default: as its file says, or 10)",
     }
 )
 @reporting

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import takewhile
 from types import MappingProxyType, TracebackType
 
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
 from runtime.errors import TestbedError, WorkloadError
-from runtime.output import QUOTED_LINES, last_lines
 from testbed.compose.model import Service
 from testbed.compose.sharing import list_borrowers
-from testbed.interruption import defer_signals
-from testbed.lab import find_ports
+from testbed.interruption import Interrupted, defer_signals
 from testbed.measures import counting, throttling
-from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing, require_apart
+from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing
 from testbed.measures.context import Surroundings
 from testbed.measures.first_processes import FirstProcesses
-from testbed.measures.instances import make_instances, make_questions
+from testbed.measures.instances import find_targets, make_instances, make_questions, quote_console
 from testbed.measures.restarts import Restarts
-from testbed.platforms.protocol import Concluding, Executing, Filled, Instance, Metered, Platform, Pooling, Tenants
-from testbed.qemu.console import KERNEL_PANIC
+from testbed.platforms.protocol import (
+    Concluding,
+    Executing,
+    Filled,
+    Instance,
+    Metered,
+    Platform,
+    Pooling,
+    Signalling,
+    Tenants,
+    Together,
+)
 from testbed.sample import Meter
 from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready
@@ -33,8 +40,6 @@ from testbed.services.health import Checks
 from testbed.services.probe import Answer, NotReady, Question, ask
 from testbed.services.sharing import is_on_host, lends_ports, reach
 
-# More than what is quoted of a console: a panic's registers are left out.
-_LOOKED_AT_LINES = 200
 # How often it is looked whether what a service waits for is so.
 _LOOK_S = 0.005
 
@@ -63,14 +68,6 @@ def ready_timeout_s(ready: Ready, platform: Platform) -> float:
     return platform.patience * (ready.timeout_vm_s if platform.virtual else ready.timeout_s)
 
 
-def quote_console(instance: Instance) -> str:
-    """Return the last lines of an instance's console, indented below its name, without the registers of a guest's
-    panic."""
-    lines = list(takewhile(lambda line: KERNEL_PANIC not in line, last_lines(instance.log, _LOOKED_AT_LINES)))
-    shown = lines[-QUOTED_LINES:] or ["(it wrote nothing)"]
-    return "\n    ".join([f"{instance.name}, last lines of {instance.log}:", *shown])
-
-
 class Application:
     """A context manager: within it the application runs and has been ready; ``timeline`` says since when.
 
@@ -79,9 +76,11 @@ class Application:
     with the last lines of every console, when the application is not ready in time or one of its processes ends, but
     for those that ``may_complete``, as those that others wait for to complete: they may end with status 0. One that
     ``asks_health`` asks each service for that by the command of its file, where a platform can run one, until it is
-    left (``checks``); otherwise a service is healthy when its ports are open. ``tenants`` are in its machine, on a
-    platform that is Hosting. ``addresses`` are by service; one without a network has none. ``filled`` is what those of
-    its instances took, by name, that were made beforehand.
+    left (``checks``); otherwise a service is healthy when its ports are open. With ``farewell`` its services end one by
+    one, also where they are in one machine: it is called with those that have begun when somebody interrupts the start,
+    before they are stopped. ``tenants`` are in its machine, on a platform that is Hosting. ``addresses`` are by
+    service; one without a network has none. ``filled`` is what those of its instances took, by name, that were made
+    beforehand.
     """
 
     def __init__(
@@ -93,6 +92,7 @@ class Application:
         may_complete: Collection[str] = (),
         *,
         asks_health: bool = False,
+        farewell: Callable[[Collection[str]], None] | None = None,
         tenants: Tenants | None = None,
     ) -> None:
         self._context = context
@@ -103,14 +103,21 @@ class Application:
         self.checks = Checks(self._execute) if asks_health and may_ask else None
         self._started: list[Instance] = []
         self._restarts = Restarts(context.scenario.services)
-        if platform.shared:
-            require_apart(context.scenario.services, platform.name)
+        self._farewell = farewell
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
-        shared, one_address = platform.shared, platform.one_address
-        self.instances = make_instances(context, number, label, shared=shared, one_address=one_address, tenants=tenants)
-        specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
+        self.instances = make_instances(
+            context,
+            number,
+            label,
+            shared=platform.shared,
+            one_address=platform.one_address,
+            tenants=tenants,
+            leaving=[one.name for one in context.scenario.services] if farewell else self._completing,
+        )
+        self._instance_of = {service: instance for instance in self.instances for service in instance.specs}
+        specs = {service: instance.specs[service] for service, instance in self._instance_of.items()}
         own = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
         self.addresses = reach(context.scenario.services, own)
 
@@ -134,13 +141,16 @@ class Application:
             first_processes = FirstProcesses(self._platform, timeout_s, self._begin_checks)
             if self.checks is not None:
                 undo.callback(self.checks.close)
+            wait = partial(
+                self._await_others, first_processes=first_processes, requested_ns=requested_ns, timeout_s=timeout_s
+            )
+            starting = undo.enter_context(ExitStack())
+            undo.push(partial(self._part, first_processes))
             for instance in self.instances:
-                self._await_others(instance, first_processes, requested_ns, timeout_s)
-                undo.callback(self._platform.stop, instance)
-                self._begin(instance)
-                self._started.append(instance)
-                if self.checks is not None:
+                self._start(instance, wait, starting)
+                if self.checks is not None or instance.held:
                     first_processes.begin(instance)
+                self._begin_held(instance, wait, first_processes)
             self._timeline = self._wait(requested_ns, timeout_s, before, first_processes)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
@@ -153,26 +163,54 @@ class Application:
     ) -> None:
         self._undo.close()
 
+    def _start(self, instance: Instance, wait: Callable[[str], None], undo: ExitStack) -> None:
+        """Start an instance once its service may begin; one of several services waits for none."""
+        if not self._platform.shared:
+            wait(instance.service)
+        undo.callback(self._platform.stop, instance)
+        with defer_signals():
+            self._begin(instance)
+            self._started.append(instance)
+
+    def _begin_held(self, instance: Instance, wait: Callable[[str], None], first_processes: FirstProcesses) -> None:
+        """Let the services of one instance begin that are held, each once it may and the one before it has."""
+        for service in instance.held:
+            assert isinstance(self._platform, Together)
+            wait(service)
+            self._platform.begin_service(instance, service)
+            while not first_processes.seen(service):
+                self._watch(first_processes)
+                time.sleep(_LOOK_S)
+
+    def _part(
+        self,
+        first_processes: FirstProcesses,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take leave of the services that have begun, if somebody interrupts their start."""
+        if self._farewell is not None and isinstance(error, Interrupted):
+            started = [service for instance in self._started for service in instance.specs]
+            # What has no kernel to boot has begun when its start returns.
+            self._farewell([one for one in started if not self._platform.virtual or first_processes.seen(one)])
+
     def _execute(self, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         """Run a command in a service, as its check does."""
         assert isinstance(self._platform, Executing)
-        instance = next(one for one in self._started if service in one.specs)
-        return self._platform.execute(instance, service, words, timeout_s)
+        return self._platform.execute(self._instance_of[service], service, words, timeout_s)
 
-    def _begin_checks(self, instance: Instance) -> None:
-        """Check the services of an instance whose first process runs, unless that has been begun before."""
-        if self.checks is not None:
-            for service in self._context.scenario.services:
-                is_new = service.name in instance.specs and self.checks.state(service.name) is None
-                if is_new and service.healthcheck is not None and is_checked(service):
-                    self.checks.begin(service.name, service.healthcheck)
+    def _begin_checks(self, name: str) -> None:
+        """Check a service whose first process runs, unless that has been begun before."""
+        if self.checks is not None and self.checks.state(name) is None:
+            service = next(one for one in self._context.scenario.services if one.name == name)
+            if service.healthcheck is not None and is_checked(service):
+                self.checks.begin(name, service.healthcheck)
 
-    def _await_others(
-        self, instance: Instance, first_processes: FirstProcesses, requested_ns: int, timeout_s: float
-    ) -> None:
-        """Wait until what the instance's services depend on is as it has to be. Raises WorkloadError."""
+    def _await_others(self, name: str, *, first_processes: FirstProcesses, requested_ns: int, timeout_s: float) -> None:
+        """Wait until what a service depends on is as it has to be. Raises WorkloadError."""
         services = {service.name: service for service in self._context.scenario.services}
-        for awaited in (one for name in instance.specs for one in list_awaited(services[name])):
+        for awaited in list_awaited(services[name]):
             for started in self._started:
                 first_processes.begin(started)
             service = services[awaited.service]
@@ -182,9 +220,8 @@ class Application:
                     self._watch(first_processes)
                     time.sleep(_LOOK_S)
                 continue
-            started = next(one for one in self._started if service.name in one.specs)
             try:
-                while not judge(awaited, self._health(service.name), self._final_status(started)):
+                while not judge(awaited, self._health(service.name), self._final_status(service.name)):
                     self._watch(first_processes)
                     if time.monotonic_ns() - requested_ns > timeout_s * 1e9:
                         raise WorkloadError(f"not ready after {timeout_s:g} s: {awaited} is not so")
@@ -193,17 +230,18 @@ class Application:
                 raise self.failure(error.message.splitlines()[0]) from error
 
     def _list_ports(self, service: Service) -> tuple[Question, ...]:
-        """Return what to ask of a service that is healthy when its ports are open; nothing of one whose network others
-        share, for those may be theirs, who start later."""
+        """Return what to ask of a service that is healthy when its ports are open; nothing of one without a network, or
+        whose network others share, for those may be theirs, who start later."""
         services = self._context.scenario.services
-        if lends_ports(service.name, services):
+        address = self.addresses.get(service.name)
+        if address is None or lends_ports(service.name, services):
             return ()
-        address, on_host = self.addresses.get(service.name, ""), is_on_host(service, services)
+        on_host = is_on_host(service, services)
         return tuple(Question(service.name, address, port, on_host=on_host) for port in service.ports)
 
-    def _final_status(self, instance: Instance) -> int | None:
-        """Return how a workload has ended that is not started again."""
-        return None if self._is_to_be_revived(instance) else self._status(instance)
+    def _final_status(self, service: str) -> int | None:
+        """Return how a service has ended that is not started again."""
+        return None if self._is_to_be_revived(self._instance_of[service]) else self.status(service)
 
     def _health(self, service: str) -> str | None:
         return None if self.checks is None else self.checks.state(service)
@@ -240,7 +278,7 @@ class Application:
         self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: FirstProcesses
     ) -> Timeline:
         ready = self._context.settings.ready
-        complete = {name for one in self.instances if self._is_complete(one) for name in one.specs}
+        complete = {name for name in self._instance_of if self._is_complete(name)}
         asked = make_questions(self._context.scenario, ready, self.addresses, complete)
         for instance in self.instances:
             first_processes.begin(instance)
@@ -308,7 +346,7 @@ class Application:
     def _is_to_be_revived(self, instance: Instance) -> bool:
         if self._platform.shared or isinstance(self._platform, Pooling) or self._platform.alive(instance):
             return False
-        status = self._status(instance)
+        status = self.status(instance.service)
         return not (status == 0 and instance.service in self._completing) and self._restarts.may(
             instance.service, status
         )
@@ -319,18 +357,25 @@ class Application:
         for instance in self._started:
             if starting and self._is_to_be_revived(instance):
                 continue
-            if not self._platform.alive(instance) and not self._is_complete(instance):
+            if not self._platform.alive(instance) and not all(map(self._is_complete, instance.specs)):
                 ending = self._platform.ending(instance)
                 what = f"the first process of {' or '.join(instance.specs)} has ended"
                 raise self.failure(f"{what}: {ending}" if ending else what)
+            for service in instance.leaving:
+                if (status := self.status(service)) is not None and not self._is_complete(service):
+                    raise self.failure(f"the first process of {service} has ended: exit status {status}")
 
-    def _is_complete(self, instance: Instance) -> bool:
-        """Return whether an instance has ended well that may end."""
-        return self._may_complete.issuperset(instance.specs) and self._status(instance) == 0
+    def _is_complete(self, service: str) -> bool:
+        """Return whether a service has ended well that may end."""
+        return service in self._may_complete and self.status(service) == 0
 
-    def _status(self, instance: Instance) -> int | None:
-        """Return how an instance's workload has ended; None if it has not, or nobody knows."""
-        return self._platform.exit_status(instance, 0) if isinstance(self._platform, Concluding) else None
+    def status(self, service: str, timeout_s: float = 0) -> int | None:
+        """Return how a service has ended (128 + n for signal n), waiting for so long; None if it has not, or nobody
+        knows."""
+        instance = self._instance_of[service]
+        if self._platform.shared and isinstance(self._platform, Together):
+            return self._platform.service_status(instance, service, timeout_s)
+        return self._platform.exit_status(instance, timeout_s) if isinstance(self._platform, Concluding) else None
 
     def failure(self, what: str) -> WorkloadError:
         """Return the error that says what happened to this application, with the last lines of its consoles."""
@@ -349,6 +394,16 @@ class Application:
         cgroups = self.cgroups()
         return {throttling.name_part(one): cgroups[one.name] for one in self.instances if one.name in cgroups}
 
+    @property
+    def signals(self) -> bool:
+        """Whether services can be signalled on this platform."""
+        return isinstance(self._platform, Signalling) and self._platform.signals
+
+    def send_signal(self, service: str, number: int) -> None:
+        """Signal a service's first process. Raises TestbedError when nobody can be told."""
+        assert isinstance(self._platform, Signalling)
+        self._platform.send_signal(self._instance_of[service], service, number)
+
     def cgroups(self) -> dict[str, Cgroup]:
         """Return the cgroup of each instance, by the instance's name; none where no cgroup has them."""
         if isinstance(self._platform, Metered):
@@ -361,15 +416,6 @@ def list_targets(applications: Sequence[Application]) -> dict[str, Target]:
     instances = [instance for application in applications for instance in application.instances]
     cgroups = {name: cgroup for application in applications for name, cgroup in application.cgroups().items()}
     return find_targets(instances, cgroups)
-
-
-def find_targets(instances: Sequence[Instance], cgroups: Mapping[str, Cgroup]) -> dict[str, Target]:
-    """Return what is to be sampled of running instances whose cgroups, by name, these are."""
-    macs = {spec.link.mac: one.name for one in instances for spec in one.specs.values() if spec.link is not None}
-    ports: dict[str, set[str]] = {}
-    for mac, port in find_ports(macs).items():
-        ports.setdefault(macs[mac], set()).add(port)
-    return {name: Target(cgroup, tuple(sorted(ports.get(name, ())))) for name, cgroup in cgroups.items()}
 
 
 def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:

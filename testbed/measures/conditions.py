@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from runtime.errors import UsageError, WorkloadError
+from runtime.errors import WorkloadError
 from testbed.compose.model import Condition, Service
 
 HEALTHY: Condition = "service_healthy"
@@ -37,14 +37,11 @@ def list_completing(services: Iterable[Service]) -> tuple[str, ...]:
     )
 
 
-def require_apart(services: Sequence[Service], platform: str) -> None:
-    """Raise UsageError for conditions among services that a platform starts as one."""
-    for service in services:
-        for one in list_awaited(service):
-            raise UsageError(
-                f"{service.name}: depends_on {one.service}: {one.condition}: {platform} starts all services at once",
-                "take platforms with an instance for each service, as --platforms container,vm",
-            )
+def list_held(services: Sequence[Service]) -> tuple[str, ...]:
+    """Return the services that one instance of all of them does not begin by itself, in their order: the first that has
+    to wait for another, and all that come after it."""
+    first = next((index for index, service in enumerate(services) if list_awaited(service)), len(services))
+    return tuple(service.name for service in services[first:])
 
 
 def list_substituted(services: Sequence[Service]) -> tuple[str, ...]:

@@ -24,8 +24,9 @@ from runtime.spec import Spec
 from testbed.aliases import find_original
 from testbed.levels import LEVELS
 from testbed.load.requests import is_expected
-from testbed.measures.application import Application, find_targets, ready_timeout_s
+from testbed.measures.application import Application, ready_timeout_s
 from testbed.measures.context import RunContext
+from testbed.measures.instances import find_targets
 from testbed.measures.level import SLOW_FRACTION, bound_fraction
 from testbed.measures.ramp import RESERVE_BYTES, application_bytes, count_ports
 from testbed.measures.schedule import PlannedTrial

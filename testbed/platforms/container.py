@@ -39,6 +39,7 @@ class ContainerPlatform:
     shared = False
     one_address = False
     executes = True
+    signals = True
 
     def __init__(self, run_id: str, lab: Lab) -> None:
         self._run_id = run_id
@@ -123,7 +124,7 @@ class ContainerPlatform:
         running = self._running.get(instance.name)
         return running.process.pid if running is not None and running.alive() else 0
 
-    def send_signal(self, instance: Instance, number: int) -> None:
+    def send_signal(self, instance: Instance, service: str, number: int) -> None:
         running = self._running.get(instance.name)
         if running is not None:
             running.send_signal(number)

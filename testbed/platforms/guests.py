@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from runtime.errors import WorkloadError
@@ -52,11 +53,14 @@ class Guests(Generic[G]):
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
+        own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
+        return self._reached(instance, own, timeout_s)
+
+    def _reached(self, instance: Instance, wanted: Sequence[str], timeout_s: float) -> Started:
         running = self._running[instance.name]
         console = running.console
-        own = [f"{service}.first_process" for service in instance.specs] if self.shared else [self.last_phase]
         deadline_s = time.monotonic() + timeout_s
-        if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in own):
+        if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in wanted):
             end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
             raise self._failed(instance, console.failure or f"its start {end} before its first process")
         return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
@@ -84,8 +88,8 @@ class Guests(Generic[G]):
 
     def exit_status(self, instance: Instance, timeout_s: float) -> int | None:
         """Return the workload's exit status once the guest has ended; None if it has not, or was stopped."""
-        console = self._running[instance.name].console
-        return console.exit_status if console.wait_for_end(timeout_s) else None
+        running = self._running.get(instance.name)
+        return running.console.exit_status if running and running.console.wait_for_end(timeout_s) else None
 
     def _failed(self, instance: Instance, reason: str) -> WorkloadError:
         tail = self._running[instance.name].console.tail()

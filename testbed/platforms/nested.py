@@ -32,9 +32,8 @@ from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
 from vm_images.plans.command import Size, container_command_plan
-from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, DEVICES, LAYERS, ContainerHost
-from vm_images.plans.guest import serve_commands
-from vm_images.plans.pod import FIRST_PROCESS
+from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, DEVICES, HELD, LAYERS, ContainerHost
+from vm_images.plans.guest import FIRST_PROCESS, serve_commands
 
 # What the system inside needs besides its containers. Measured in a guest of 512 MiB before the first of them, as RAM
 # less MemAvailable: 72 MiB, of which the kernel keeps 43 from the start, 9 are the interpreter's own; the rest is room
@@ -170,9 +169,12 @@ class ContainersInVmPlatform(VmPlatform):
                 specs,
                 bridge_index=BRIDGE_INDEX,
                 tenants=tuple(instance.tenants.specs if instance.tenants else ()),
+                held={service: f"{HELD}/{service}" for service in instance.held},
+                leaving=instance.leaving,
                 **self._server(),
             ),
             commands=self.executes,
+            held=instance.held,
         )
         return host_initrd(self._ready().guest, host)
 

@@ -31,7 +31,9 @@ class Instance(Struct, frozen=True):
     ``name`` is unique in the run; ``specs`` is what it runs, by service, in the order of dependence. ``log`` takes
     what its services write, of a lot the beginning and the end (runtime.output). ``tenants`` are beside them, where the
     platform can have any (``Hosting``); it goes on when one of those ends. ``lenders`` are the names of the instances
-    that run the other services whose namespaces its own share, by service.
+    that run the other services whose namespaces its own share, by service. Of several services those that are ``held``,
+    the last of them in their order, begin when they are told to; one that is ``leaving`` may end without the others
+    (``Together``).
     """
 
     name: str
@@ -40,6 +42,8 @@ class Instance(Struct, frozen=True):
     log: Path
     tenants: Tenants | None = None
     lenders: Mapping[str, str] = field(default_factory=dict)
+    held: tuple[str, ...] = ()
+    leaving: tuple[str, ...] = ()
 
     @property
     def service(self) -> str:
@@ -147,8 +151,35 @@ class Reachable(Protocol):
     def first_pid(self, instance: Instance) -> int:
         """Return the number of its first process; 0 when that has ended."""
 
-    def send_signal(self, instance: Instance, number: int) -> None:
-        """Signal its first process, unless it has ended."""
+
+@runtime_checkable
+class Together(Protocol):
+    """What a platform has besides that runs several services in one instance: each begins when it is told to, and ends
+    by itself."""
+
+    def service_started(self, instance: Instance, service: str, timeout_s: float) -> Mapping[str, int]:
+        """Return the phases of a service's start as ``Started.of``, waiting at most ``timeout_s`` for its first
+        process."""
+
+    def begin_service(self, instance: Instance, service: str) -> None:
+        """Let a service begin that is held, once those before it have begun."""
+
+    def service_status(self, instance: Instance, service: str, timeout_s: float) -> int | None:
+        """Return the exit status of a service (128 + n when signal n ended it), waiting for its end for so long; None
+        if it has not ended, or nobody knows."""
+
+
+@runtime_checkable
+class Signalling(Protocol):
+    """What a platform has besides whose workloads can be signalled."""
+
+    @property
+    def signals(self) -> bool:
+        """Whether they can, as it was made."""
+
+    def send_signal(self, instance: Instance, service: str, number: int) -> None:
+        """Signal a service's first process, unless it has ended; one without a handler for that is not ended by it, but
+        for SIGKILL. Returns at once. Raises TestbedError when nobody can be told."""
 
 
 @runtime_checkable

@@ -244,6 +244,18 @@ def require_grants(names: Iterable[str], services: Sequence[Service]) -> None:
         raise UsageError(f"{', '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
 
 
+def list_not_restarted(names: Iterable[str], services: Sequence[Service]) -> tuple[str, ...]:
+    """Return a line for each platform and service that is not started again there, though its file says so: of several
+    in a machine nobody starts one again."""
+    together = [name for name in names if name in VARIANTS and VARIANTS[name].guest_per == "application"]
+    return tuple(
+        f"{service.name}: not applied on {name}: restart: {service.restart}"
+        for name in together
+        for service in services
+        if service.restart not in ("", "no")
+    )
+
+
 def _is_alone(name: str) -> bool:
     """Return whether a platform is a machine for each service, which our launcher brings up."""
     variant = VARIANTS.get(name)

@@ -25,7 +25,7 @@ from runtime.plan.steps import Plan
 from runtime.spec import Resources
 from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
-from testbed.platforms.guest_commands import GuestCommands
+from testbed.platforms.guest_services import GuestServices
 from testbed.platforms.protocol import Instance
 from testbed.qemu import memory, snapshots
 from testbed.qemu.accelerator import AUTO
@@ -69,7 +69,7 @@ from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 
 
-class VmPlatform(GuestCommands):
+class VmPlatform(GuestServices):
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
     ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine,
@@ -98,10 +98,6 @@ class VmPlatform(GuestCommands):
         if self._prepared is None:
             raise TestbedError("the virtual machine platform is used before it is prepared")
         return self._prepared
-
-    @property
-    def shared(self) -> bool:
-        return self._variant.guest_per == "application"
 
     @property
     def uri(self) -> str:
@@ -306,7 +302,8 @@ class VmPlatform(GuestCommands):
         disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
         names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
         link = next(iter(instance.specs.values())).link
-        return pod_plan(instance.specs, names, link, modules, commands=self.executes)
+        apart = {"held": instance.held, "leaving": instance.leaving}
+        return pod_plan(instance.specs, names, link, modules, commands=self.executes, **apart)
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

@@ -22,8 +22,8 @@ from testbed.duet.tree import ROOT, without_python_paths
 from testbed.host.turn import find_turn
 from testbed.platforms import registry
 from testbed.projects.holder import Order
-from testbed.projects.record import Project, check_name, find
-from testbed.projects.stopping import MOST_GRACE_S, write_grace
+from testbed.projects.record import Project, Record, check_name, find
+from testbed.projects.stopping import KILL_S, MOST_GRACE_S, write_grace
 from testbed.qemu.variants import VARIANTS
 
 Progress = Callable[[str], None]
@@ -104,10 +104,17 @@ def _start(order: Order, progress: Progress) -> None:
     except BaseException:
         if holder.poll() is None:
             holder.terminate()
-            holder.wait(scale(_END_S))
+            begun = find(order.project)
+            record = begun.record if begun is not None else None
+            holder.wait(scale(_END_S) if record is None else _limit_end_s(record, record.grace_s))
         raise
     finally:
         holder.stdout.close()
+
+
+def _limit_end_s(record: Record, grace_s: float) -> float:
+    """Return how long a holder may take to end, when each of its services has ``grace_s`` for that."""
+    return len(record.members) * (grace_s + scale(KILL_S)) + scale(_END_S)
 
 
 def bring_down(project: Project, grace_s: float | None = None, root: Path = STATE_ROOT) -> None:
@@ -132,7 +139,7 @@ def bring_down(project: Project, grace_s: float | None = None, root: Path = STAT
                     write_grace(project.directory, grace_s)
                 send_signal(holder, signal.SIGTERM)
                 each_s = record.grace_s if grace_s is None else grace_s
-                limit_s = len(record.members) * each_s + scale(_END_S)
+                limit_s = _limit_end_s(record, each_s)
                 if not wait_exit(holder, limit_s):
                     raise TestbedError(
                         f"{project.name}: its holder, process {record.holder}, has not ended within {limit_s:g} s",

@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,7 +37,7 @@ from testbed.lab import Lab
 from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
 from testbed.platforms import registry
-from testbed.platforms.protocol import Concluding, Executing, Instance, Platform, Reachable
+from testbed.platforms.protocol import Executing, Instance, Platform, Reachable
 from testbed.platforms.spaces import require_spaces
 from testbed.platforms.vm import VmPlatform
 from testbed.projects import record as records
@@ -107,7 +107,8 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     """
     scenario = load_scenario(order.scenario, Path(order.scenarios), order.asked)
     hosted = list_lines(scenario.services, measured=False)
-    for note in (*scenario.application.notes, *list_unapplied(scenario.services), *hosted):
+    restarts = registry.list_not_restarted([order.platform], scenario.services)
+    for note in (*scenario.application.notes, *list_unapplied(scenario.services), *hosted, *restarts):
         say(note)
     _check(scenario.services, order.platform)
     name = records.lease_name(order.project)
@@ -133,7 +134,10 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         logs = _Logs(records.make_logs(directory))
         around = _Surroundings(scenario, _with_patience(scenario.settings, order), images, lab, logs, mounts)
         may_complete = [one.name for one in scenario.services if one.name != ready_at.service]
-        application = Application(around, platform, 0, order.project, may_complete, asks_health=True)
+        stop = partial(_stop, order.project, platform, scenario, lambda: application)
+        application: Application = Application(
+            around, platform, 0, order.project, may_complete, asks_health=True, farewell=stop
+        )
         specs = {service: spec for instance in application.instances for service, spec in instance.specs.items()}
         records.write_specs(directory, specs)
         published = (*of_host, *(listener.published for listener in listeners))
@@ -145,7 +149,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         with _logs_quoted(application):
             undo.enter_context(application)
         undo.enter_context(Forwarder(listeners, application.addresses))
-        undo.callback(_stop, platform, application, scenario, directory)
+        undo.callback(stop, [one.name for one in scenario.services])
         if isinstance(platform, VmPlatform) and platform.executes:
             undo.enter_context(CommandServer(directory / SOCKET, partial(_reach, platform, application)))
         observe = partial(_observe, platform, application)
@@ -248,9 +252,12 @@ def _observe(platform: Platform, application: Application, before: Sequence[Memb
     """Start services again that are to be, and return all as they are now."""
     with suppress(TestbedError):  # one that cannot be started again stays what it is
         application.revive()
+    return _look_at_all(platform, application, before)
+
+
+def _look_at_all(platform: Platform, application: Application, before: Sequence[Member]) -> tuple[Member, ...]:
     checks = application.checks
-    instances = {one.name: one for one in application.instances}
-    now = (_look(platform, instances[member.instance], member) for member in before)
+    now = (_look(platform, application, member) for member in before)
     return tuple(
         replace(one, health=(checks and one.state == "running" and checks.state(one.name)) or "") for one in now
     )
@@ -264,8 +271,10 @@ def _reach(platform: VmPlatform, application: Application, wanted: Request) -> t
     return platform.port(instance), platform.plan_command(instance, wanted.service, wanted.process, wanted.size)
 
 
-def _look(platform: Platform, instance: Instance, member: Member) -> Member:
-    if _is_alive(platform, instance):
+def _look(platform: Platform, application: Application, member: Member) -> Member:
+    instance = next(one for one in application.instances if one.name == member.instance)
+    status = application.status(member.name)
+    if status is None and _is_alive(platform, instance):
         pid = platform.first_pid(instance) if isinstance(platform, Reachable) else 0
         if member.state == "running" and member.pid == pid:
             return member
@@ -273,7 +282,6 @@ def _look(platform: Platform, instance: Instance, member: Member) -> Member:
         return replace(member, state="running", pid=pid, ticks=ticks, since_s=time.time(), exit_status=None)
     if member.state == "exited":
         return member
-    status = platform.exit_status(instance, 0) if isinstance(platform, Concluding) else None
     return replace(member, state="exited", pid=0, ticks=0, exit_status=status, since_s=time.time())
 
 
@@ -284,10 +292,19 @@ def _is_alive(platform: Platform, instance: Instance) -> bool:
         return False
 
 
-def _stop(platform: Platform, application: Application, scenario: Scenario, directory: Path) -> None:
-    """Have the services end before their instances are removed."""
-    instances = {service: one for one in application.instances for service in one.specs}
-    stop_gently(platform, instances, scenario.services, read_grace(directory))
+def _stop(
+    name: str, platform: Platform, scenario: Scenario, find: Callable[[], Application], begun: Collection[str]
+) -> None:
+    """Have the services that have ``begun`` end before their instances are removed, and keep the record true."""
+    application, project = find(), records.find(name)
+    assert project is not None and project.record is not None  # written before anything is started
+    record, directory = project.record, project.directory
+
+    def note() -> None:
+        members = _look_at_all(platform, application, record.members)
+        records.write(directory, replace(record, members=members))
+
+    stop_gently(application, scenario.services, begun, read_grace(directory), note)
 
 
 def _detach() -> None:

@@ -36,8 +36,8 @@ _MARKS = {
 # writes comes after its name.
 _SERVICE = re.compile(r"testbed: ([^:\s]+): (created|exec|ended: \d+|failed: .*)$")
 _SERVICE_PHASES = {"created": "container_created", "exec": "first_process"}
-# A tenant of the guest has ended, and the others go on.
-_LEFT = re.compile(r"testbed: ([^:\s]+): left: (\d{1,3})$")
+# One of several in the guest has ended, and the others go on, or it takes them with it.
+_LEFT = re.compile(r"testbed: ([^:\s]+): (?:left|ended): (\d{1,3})$")
 # What the guest's kernel says at the beginning of a line (Linux, mm/oom_kill.c). No container can: its lines begin with
 # its name.
 _KILLED = re.compile(r"\[ *\d+\.\d+\] (?:Memory cgroup out|Out) of memory: Killed process \d+ \((.{1,15}?)\) ")
@@ -85,8 +85,8 @@ class Console:
 
     Log lines are ``[seconds of CLOCK_MONOTONIC] text``; those of a console that is flooded have no time. The reader's
     thread feeds it, any thread may wait. ``send`` is how to write to the guest, once it is connected. ``left`` has the
-    exit statuses of tenants that have ended, ``killed`` how many processes of a name the guest's kernel has killed for
-    want of memory.
+    exit statuses of services and tenants that have ended, of several in the guest, ``killed`` how many processes of a
+    name the guest's kernel has killed for want of memory.
     """
 
     def __init__(self, log: BoundedLog) -> None:
@@ -262,6 +262,13 @@ class Console:
         with self._changed:
             self._changed.wait_for(lambda: phase in self._phases or self._ended or self._step_failed, timeout_s)
             return phase in self._phases
+
+    def wait_for_left(self, name: str, timeout_s: float) -> int | None:
+        """Return the exit status of one of several in the guest; None when it has not ended in time, or the guest has
+        without telling of it."""
+        with self._changed:
+            self._changed.wait_for(lambda: name in self.left or self._ended, timeout_s)
+            return self.left.get(name)
 
     def wait_for_end(self, timeout_s: float) -> bool:
         """Wait until QEMU has closed its end; False when it has not in time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -69,6 +70,12 @@ class Running(Struct, frozen=True):
             undo.callback(self.console.wait_for_end, scale(_END_TIMEOUT_S))
             undo.callback(destroy_domain, self.domain)
             undo.callback(self.cgroup.kill)
+
+    def kill(self) -> None:
+        """End QEMU as SIGKILL ends a process; its workload's exit status says so."""
+        self.cgroup.kill()
+        if self.console.wait_for_end(scale(_END_TIMEOUT_S)) and self.console.exit_status is None:
+            self.console.exit_status = 128 + signal.SIGKILL
 
     def meminfo(self) -> str | None:
         """Return what the guest says its memory holds (proc(5), /proc/meminfo); None when it does not answer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -72,7 +73,9 @@ def supervise(
     layer: Path,
     run: str,
     scripts: Mapping[str, str],
-    tenants: tuple[str, ...],
+    tenants: tuple[str, ...] = (),
+    leaving: tuple[str, ...] = (),
+    held: Mapping[str, Path] = MappingProxyType({}),
     shared: Mapping[str, tuple[tuple[str, str], ...]] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Supervise containers of these scripts for real; their names begin with ``run``. Nothing of them is left. They
@@ -87,7 +90,8 @@ def supervise(
         for name, script in scripts.items()
     }
     description = folder / "description"
-    description.write_text(to_json(specs, tenants=[f"{run}-{name}" for name in tenants]))
+    named = {"tenants": [f"{run}-{name}" for name in tenants], "leaving": [f"{run}-{name}" for name in leaving]}
+    description.write_text(to_json(specs, held={f"{run}-{name}": str(path) for name, path in held.items()}, **named))
     command = [sys.executable, "-m", "runtime.supervisor", str(description)]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
     assert not any(Cgroup(f"testbed/{name}").exists() for name in specs)
@@ -126,7 +130,7 @@ def test_one_shares_anothers_namespaces(busybox_layer: Path, run_name: str, tmp_
         "other": f"sleep 0.5; {last['other']}",
     }
     shared = {"side": tuple((kind, "app") for kind in ("pid", "network", "ipc"))}
-    done = supervise(tmp_path, busybox_layer, run_name, scripts, (), shared)
+    done = supervise(tmp_path, busybox_layer, run_name, scripts, shared=shared)
     said = [line.split(": ", 1) for line in done.stdout.splitlines()]
     app, side = ([text for name, text in said if name == one and ":[" in text] for one in ("app", "side"))
     assert len(app) == 3 and app == side
@@ -138,3 +142,46 @@ def test_a_tenant_that_cannot_start_ends_the_start(busybox_layer: Path, run_name
     (busybox_layer / "bin" / "sh").unlink()
     done = supervise(tmp_path, busybox_layer, run_name, {"one": "true"}, ("one",))
     assert done.returncode == 1 and "testbed: one: failed: step" in done.stdout
+
+
+@pytest.mark.root
+def test_one_that_may_leave_takes_the_others_with_it_when_it_is_the_last(
+    busybox_layer: Path, run_name: str, tmp_path: Path
+) -> None:
+    scripts = {"setup": "exit 4", "web": "sleep 1; exit 6", "one": "sleep 99"}
+    done = supervise(tmp_path, busybox_layer, run_name, scripts, ("one",), ("setup", "web"))
+    said = [line for line in done.stdout.splitlines() if "exec" not in line and "created" not in line]
+    assert (said, done.returncode) == (["testbed: setup: left: 4", "testbed: web: ended: 6"], 6)
+
+
+@pytest.mark.root
+def test_one_that_is_held_begins_at_the_word(busybox_layer: Path, run_name: str, tmp_path: Path) -> None:
+    fifo = tmp_path / "web"
+    os.mkfifo(fifo)
+
+    giving = threading.Thread(target=fifo.write_text, args=("go",))  # opened once the supervisor has
+    giving.start()
+    scripts = {"setup": "sleep 0.3; echo set up", "web": "echo begun; exit 5"}
+    done = supervise(tmp_path, busybox_layer, run_name, scripts, leaving=("setup",), held={"web": fifo})
+    giving.join()
+    said = done.stdout.splitlines()
+    assert done.returncode == 5 and said[-1] == "testbed: web: ended: 5"
+    assert said.index("testbed: web: created") < said.index("testbed: web: exec") < said.index("web: begun")
+
+
+@pytest.mark.root
+def test_one_that_is_held_and_cannot_begin_says_why(busybox_layer: Path, run_name: str, tmp_path: Path) -> None:
+    """The command is looked up when its container is made; only its execution fails, for it is no program."""
+    (busybox_layer / "bin" / "broken").write_bytes(b"no program")
+    (busybox_layer / "bin" / "broken").chmod(0o755)
+    fifo = tmp_path / "web"
+    os.mkfifo(fifo)
+    giving = threading.Thread(target=fifo.write_text, args=("go",))
+    giving.start()
+    spec = Spec(Process(("/bin/broken",)), (str(busybox_layer),), "box")
+    (tmp_path / "description").write_text(to_json({f"{run_name}-web": spec}, held={f"{run_name}-web": str(fifo)}))
+    command = [sys.executable, "-m", "runtime.supervisor", str(tmp_path / "description")]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60)
+    giving.join()
+    assert done.returncode == 1 and "-web: failed: step" in done.stdout and "Exec format error" in done.stdout
+    assert not Cgroup(f"testbed/{run_name}-web").exists()

@@ -1,5 +1,5 @@
 """A further program in a guest, as a plan: what the guest's own launcher performs beside the workload when the host
-asks for it, to execute a command or to ask a service for its health.
+asks for it, to execute a command, to ask a service for its health, or to signal it.
 
 The host asks through a port of a virtio-serial device (virtio 1.2, "Console Device"), which no network leads to. The
 port's server is forked by PID 1 where nothing confines it: outside of the workload's limit of tasks and of its root
@@ -18,12 +18,12 @@ from runtime.config.process import Process as Configured
 from runtime.plan.cgroup import join_in_two
 from runtime.plan.constants import CLONE_NEWCGROUP
 from runtime.plan.execution import NAMESPACE_FLAGS, further_steps, kinds_of
-from runtime.plan.steps import Chroot, JoinProcess, Plan, Step, Unshare
+from runtime.plan.steps import Chroot, JoinProcess, Plan, SignalProcess, Step, Unshare
 from runtime.spec import Process, Spec, configuration, configured_process
 from runtime.supervisor import CGROUP
 from vm_images.plans import pod
 from vm_images.plans.container_host import CONTROLLERS
-from vm_images.plans.guest import TASKS, WORKLOAD
+from vm_images.plans.guest import FIRST_PROCESS, TASKS, WORKLOAD
 
 _HOST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
 # Rows and columns of a terminal.
@@ -59,10 +59,17 @@ def container_command_plan(spec: Spec, process: Process, service: str, number: i
     return _in_container(spec, process, _HOST, CGROUP.format(service), number, size)
 
 
+def signal_plan(number: int, signal: int) -> Plan:
+    """Return the plan that sends a ``signal`` to the first process of the service with this ``number``, from 0; the
+    only service of a guest is number 0. The kernel hides from a first process what that does not handle, as it does in
+    a container; but SIGKILL ends one that is not PID 1 of the guest."""
+    return Plan((SignalProcess(FIRST_PROCESS + number, signal),))
+
+
 def _in_container(
     spec: Spec, process: Process, hierarchies: Hierarchies, cgroup: str, number: int, size: Size | None
 ) -> Plan:
     joining, joined = join_in_two(hierarchies, cgroup)
     flags = sum(NAMESPACE_FLAGS[kind] for kind in kinds_of(configuration(spec)))
     child = further_steps(_configured(process, size), configuration(spec), first=joined)
-    return Plan(child, (*joining, JoinProcess(pod.FIRST_PROCESS + number, flags)))
+    return Plan(child, (*joining, JoinProcess(FIRST_PROCESS + number, flags)))

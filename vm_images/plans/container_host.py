@@ -31,7 +31,17 @@ from runtime.plan.steps import (
     Umask,
     Write,
 )
-from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
+from vm_images.plans.guest import (
+    DISK,
+    LOWER,
+    MOVE_IN,
+    NO_INPUT,
+    ROOT,
+    boot_steps,
+    console_steps,
+    overlay_steps,
+    root_steps,
+)
 
 # Where a container host has the layers, each under its name on the disk.
 LAYERS = "/layers"
@@ -39,6 +49,8 @@ LAYERS = "/layers"
 DESCRIPTION = "/run/supervisor.json"
 # Where the server of commands finds the machine's port; the containers have other roots.
 DEVICES = "/run/devices"
+# Where the FIFOs are by which the supervisor hears that a held container may begin.
+HELD = "/run/held"
 BRIDGE = "br0"
 BRIDGE_INDEX = 100
 # All that a v2 hierarchy can pass on; a kernel without one of them goes without.
@@ -52,7 +64,8 @@ class ContainerHost(Struct, frozen=True):
 
     ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.
     ``description`` is for the program and will be at DESCRIPTION. With ``commands`` it has a
-    port, for the server that the program starts.
+    port, for the server that the program starts. Containers that are ``held`` begin with a word each through the
+    console, in that order.
     """
 
     layers: tuple[str, ...]
@@ -62,6 +75,7 @@ class ContainerHost(Struct, frozen=True):
     mac: str | None
     description: str
     commands: bool = False
+    held: tuple[str, ...] = ()
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
@@ -103,7 +117,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
     disk."""
     return Plan(
         child=(
-            *boot_steps(modules, _network_steps(host.mac)),
+            *boot_steps(modules, _network_steps(host.mac), reports_memory=False),
             *overlay_steps(DISK, layers=host.layers),
             Mkdir(f"{ROOT}{LAYERS}"),
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
@@ -114,6 +128,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             SetHostname(host.hostname),
             Write(DESCRIPTION.lstrip("/"), (host.description,), create=True, inside=True),
             NO_INPUT,
+            *console_steps(host.held, HELD),
             CloseOnExec(),
             Chdir(host.cwd),
             Umask(0o022),

@@ -22,6 +22,7 @@ import os
 from collections.abc import Sequence
 from errno import EPERM
 from pathlib import Path
+from stat import S_IFIFO
 
 from runtime.cgroups import Hierarchies
 from runtime.config.resources import Pids, Resources
@@ -46,9 +47,11 @@ from runtime.plan.steps import (
     LoadModule,
     LogLine,
     Mkdir,
+    Mknod,
     Mount,
     MountAttributes,
     Open,
+    OpenProcess,
     Plan,
     ServeCommands,
     ServeFile,
@@ -85,7 +88,11 @@ _CGROUP = "/cgroup"
 _MOST_DEVICES = 64
 # The cgroup of a workload whose tasks have a limit, and the hierarchy that it is in.
 WORKLOAD, TASKS = "workload", Hierarchies({}, Path(_CGROUP), frozenset({"pids"}))
-_CONSOLE, _CONSOLE_TOO = 0, 2  # the kernel opens it for PID 1; the second one stays when the workload has its input
+# The kernel opens it for PID 1; the second one stays when the workload has its input.
+_CONSOLE, CONSOLE_TOO = 0, 2
+# Where the server of commands has the workload's first process or, of several services, that of the first; the others'
+# follow.
+FIRST_PROCESS = 200
 # The guest's only network card; index 1 is the loopback interface.
 INTERFACE_INDEX = 2
 
@@ -101,6 +108,18 @@ def memory_steps() -> tuple[Step, ...]:
     return (
         Mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         *forked(ServeFile(MEMORY, _CONSOLE, MEMORY_END)),
+    )
+
+
+def console_steps(held: Sequence[str], directory: str) -> tuple[Step, ...]:
+    """Return a process that lets services begin, one for each word that comes through the console, in the order of
+    ``held``, by their FIFOs in the ``directory``, and then reports the memory. It has /proc, and descriptor 2 is the
+    console."""
+    fifos = [f"{directory}/{name}" for name in held]
+    words = (step for path in fifos for step in (WaitInput(CONSOLE_TOO), Write(path, ("go",))))
+    return (
+        *((Mkdir(directory), *(Mknod(path, 0, 0, S_IFIFO | 0o600) for path in fifos)) if fifos else ()),
+        *forked(*words, ServeFile(MEMORY, CONSOLE_TOO, MEMORY_END)),
     )
 
 
@@ -237,8 +256,8 @@ def guest_plan(
             *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
             *(Write(f"proc/sys/{name.replace('.', '/')}", (value,)) for name, value in spec.sysctls),
             *(_server(spec.resources.pids, ServePlans(0)) if served else ()),
-            *(_server(spec.resources.pids, serve_commands()) if commands else ()),
+            *(_server(spec.resources.pids, OpenProcess(1, FIRST_PROCESS), serve_commands()) if commands else ()),
             *MOVE_IN,
-            *workload_steps(spec, NO_INPUT, hold=(LogLine(POOLED), WaitInput(_CONSOLE_TOO)) if pooled else ()),
+            *workload_steps(spec, NO_INPUT, hold=(LogLine(POOLED), WaitInput(CONSOLE_TOO)) if pooled else ()),
         )
     )

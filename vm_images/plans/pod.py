@@ -5,12 +5,15 @@ since no process can pivot_root away from the initial RAM file system, and forks
 are those that start the service as a container on a host (``workload_plan``), with two differences: the network is
 the machine's, so all services have one address and share their ports; and the layers come merged on a disk.
 Their limits hold within the guest by its own cgroup v2, as the host's cgroups hold a container's; the machine's RAM
-and processors are the sums of them. The first service that ends takes the guest with it.
+and processors are the sums of them. The first service that ends takes the guest with it, unless it may leave.
+
+A service that is held has a process from the start, which waits before its first step until the host gives the word
+through the console, so that the host decides the order as it does where each service has a guest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -20,24 +23,34 @@ from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.steps import (
     Chdir,
+    Close,
     LogLine,
     Mkdir,
     Mount,
+    Open,
     OpenForked,
     Plan,
     Step,
     WaitFirstExit,
+    WaitInput,
     WaitPath,
     Write,
     forked,
 )
 from runtime.plan.workload import workload_plan
 from runtime.spec import CALLERS_NETWORK, Link, Spec
-from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps, serve_commands
+from vm_images.plans.guest import (
+    FIRST_PROCESS,
+    MOVE_IN,
+    NO_INPUT,
+    boot_steps,
+    console_steps,
+    network_steps,
+    serve_commands,
+)
 
-# Where the server of commands has the first process of the first service, and then those of the others.
-FIRST_PROCESS = 200
-_POD, _CGROUP, _LOWER, _DEVICES = "/pod", "/cgroup", "/lower", "/dev"
+_POD, _CGROUP, _LOWER, _DEVICES, _PROC, _HELD = "/pod", "/cgroup", "/lower", "/dev", "/proc", "/held"
+_WORD = 9  # the descriptor by which a held service waits for its word
 _CONTROLLERS = ("cpu", "memory", "pids")
 # cgroup v2 with what the services' limits rest on; found so in every guest, for it is mounted here.
 HIERARCHIES = Hierarchies({}, Path(_CGROUP), frozenset(_CONTROLLERS))
@@ -51,7 +64,7 @@ def executing(service: str) -> str:
 def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
     """Return a root for PID 1 with the disks, the cgroups, and a directory for the services to mount their tmpfs on."""
     steps: list[Step] = [Mkdir(_POD), Mount("tmpfs", _POD, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")]
-    steps += [Mkdir(f"{_POD}{path}") for path in ("/tmp", _LOWER, _CGROUP)]
+    steps += [Mkdir(f"{_POD}{path}") for path in ("/tmp", _LOWER, _CGROUP, _PROC)]
     for disk in disks:
         lower = f"{_POD}{_lower(disk)}"
         steps += [WaitPath(disk), Mkdir(lower), Mount(disk, lower, "erofs", MS_RDONLY)]
@@ -62,6 +75,7 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
         NO_INPUT,
         Chdir(_POD),
         *MOVE_IN,
+        Mount("proc", _PROC, "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC),
     )
 
 
@@ -81,16 +95,15 @@ def inside(spec: Spec) -> Spec:
     return replace(spec, link=None, shared=CALLERS_NETWORK)
 
 
-def _service_steps(service: str, spec: Spec, disk: str) -> tuple[Step, ...]:
-    """Return the cgroup with the service's limits, and the process in it that becomes the service."""
+def _service_steps(service: str, spec: Spec, disk: str, *, held: bool) -> tuple[Step, ...]:
+    """Return the cgroup with the service's limits, and the process in it that becomes the service, once it has the word
+    for that if it is ``held``."""
     plan = workload_plan(replace(inside(spec), layers=(_lower(disk),)), HIERARCHIES, service)
     *child, execution = plan.child
-    return (
-        *plan.parent,
-        *forked(
-            *join_steps(HIERARCHIES, service), *child, LogLine(executing(service)), execution, flags=plan.clone_flags
-        ),
-    )
+    waiting = (Open(f"{_HELD}/{service}", _WORD), WaitInput(_WORD), Close(_WORD)) if held else ()
+    joining = join_steps(HIERARCHIES, service)
+    process = (*waiting, *joining, *child, LogLine(executing(service)), execution)
+    return (*plan.parent, *forked(*process, flags=plan.clone_flags))
 
 
 def pod_plan(
@@ -100,9 +113,12 @@ def pod_plan(
     modules: Sequence[str],
     *,
     commands: bool = False,
+    held: Collection[str] = (),
+    leaving: Collection[str] = (),
 ) -> Plan:
     """Return the plan of the guest that runs all ``specs``, by service, started in their order, at the address of
-    ``link``.
+    ``link``. Those that are ``held`` wait for a word each, in that order; one that is ``leaving`` may end without the
+    others.
 
     ``disks`` is each service's disk, by the device's path: several may share one. ``modules`` are the files to load,
     in order, by their paths in the initial RAM disk; with ``commands`` it has a port through which more are executed.
@@ -110,10 +126,18 @@ def pod_plan(
     """
     return Plan(
         child=(
-            *boot_steps(modules, network_steps(link)),
+            *boot_steps(modules, network_steps(link), reports_memory=False),
             *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
-            *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
+            *console_steps([service for service in specs if service in held], _HELD),
+            *(
+                step
+                for service, spec in specs.items()
+                for step in _service_steps(service, spec, disks[service], held=service in held)
+            ),
             *(_server(len(specs)) if commands else ()),
-            WaitFirstExit(("", *specs)),  # the first process reports the memory
+            WaitFirstExit(
+                ("", *specs),  # the first process has the console
+                sum(2 << number for number, service in enumerate(specs) if service in leaving),
+            ),
         )
     )

@@ -30,31 +30,48 @@ int perform_fork(const struct step *s) {
   return pid < 0 ? (int)pid : 0;
 }
 
-/* The name of a forked process, or an empty one. */
-static const char *name_of(long pid, const struct step *s) {
+/* What became of a process that has just been reaped: its name, empty for one without, whether it may leave, and how many
+ * named ones are there still. */
+struct departure {
+  const char *name;
+  int may_leave;
+  uint32_t others;
+};
+
+static struct departure depart(long pid, const struct step *s) {
+  struct departure of = {"", 0, 0};
   const uint8_t *at = s->list;
-  for (uint64_t i = 0; i < s->wait_first_exit.names_count && i < forked_count; i++, at = plan_next_string(at))
-    if (forked[i] == pid) return (const char *)at + 4;
-  return "";
+  for (uint32_t i = 0; i < s->wait_first_exit.names_count && i < forked_count; i++, at = plan_next_string(at)) {
+    const char *name = (const char *)at + 4;
+    if (forked[i] == pid) {
+      of.name = name;
+      of.may_leave = (int)(s->wait_first_exit.leaving >> i & 1);
+      forked[i] = 0;
+    } else if (forked[i] && *name) of.others++;
+  }
+  return of;
 }
 
-/* Ends with the status of the first named one that ends; orphans are only reaped. A terminal may still hold what was written
- * to it when PID 1 ends, and would lose it. */
+/* Ends with the status of the first named one that ends and may not leave, or of the last; orphans are only reaped. A terminal
+ * may still hold what was written to it when PID 1 ends, and would lose it. */
 int perform_wait_first_exit(const struct step *s) {
   for (;;) {
     int status = 0;
     long pid = SYS_AGAIN(wait4, -1, &status, 0, 0);
     if (pid < 0) return (int)pid;
-    const char *name = name_of(pid, s);
-    if (!*name) continue;
-    int code = exit_code(status);
-    complain(code, joined("testbed: ", name, ": ended: ", DECIMAL(code), NULL));
+    struct departure of = depart(pid, s);
+    if (!*of.name) continue;
+    int code = exit_code(status), leaves = of.may_leave && of.others;
+    complain(code, joined("testbed: ", of.name, leaves ? ": left: " : ": ended: ", DECIMAL(code), NULL));
+    if (leaves) continue;
     SYS(ioctl, 2, TCSBRK, 1);
     end_process(code);
   }
 }
 
-/* The descriptor outlives the process, and never means another one. */
+/* The descriptors outlive the process, and never mean another one. */
+int perform_open_process(const struct step *s) { return move_fd((int)SYS(pidfd_open, s->open_process.pid, 0), (int)s->open_process.fd); }
+
 int perform_open_forked(const struct step *s) {
   uint32_t number = (uint32_t)s->open_forked.number;
   return number < forked_count ? move_fd((int)SYS(pidfd_open, forked[number], 0), (int)s->open_forked.fd) : -ESRCH;

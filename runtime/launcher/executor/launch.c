@@ -72,9 +72,11 @@ static long begin(const struct plan *plan, uint64_t flags, uint64_t exit_signal,
   return pid < 0 ? fail(failure, pid) : pid;
 }
 
+/* One that executes no program ends with its steps. */
 static void child(const struct plan *plan, struct failure *failure) {
   note_time(plan_steps(plan));
-  execute(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure);
+  if (plan->exec_count) execute(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure);
+  else if (perform(plan, plan->first_child_step, plan->parent_count, plan->child_count, failure) == 0) end_process(0);
 }
 
 /* The process of the plan, NULL for one that could not be read, is a child of whoever started us (CLONE_PARENT): we are

@@ -271,16 +271,30 @@ class OpenForked(Step, frozen=True):
     fd: Positive
 
 
+class OpenProcess(Step, frozen=True):
+    """Open the process ``pid`` as descriptor ``fd`` (pidfd_open(2))."""
+
+    words = "pidfd_open process {pid} as descriptor {fd}"
+    purpose = purposes.COMMANDS
+
+    pid: Positive
+    fd: Positive
+
+
 class WaitFirstExit(Step, frozen=True):
     """Wait for the first named forked process to end, report ``testbed: NAME: ended: STATUS`` on descriptor 2, and end
     with its status, 128 + n for signal n. ``names`` are those of the forked processes in the order of their forks;
-    the end of a process without a name is ignored.
+    the end of a process without a name is ignored. One whose bit is set in ``leaving`` (the first's is 1) leaves the
+    others instead, with ``testbed: NAME: left: STATUS``, unless it is the last.
     """
 
     purpose = purposes.TOGETHER
 
     names: tuple[str, ...]
+    leaving: Long = 0
 
     def describe(self) -> str:
         names = ", ".join(filter(None, self.names))
-        return f"wait4 for the first of {names} to end, exit_group with its status"
+        leaving = ", ".join(name for number, name in enumerate(self.names) if self.leaving >> number & 1)
+        apart = f", but for {leaving}, as long as another is there" if leaving else ""
+        return f"wait4 for the first of {names} to end{apart}, exit_group with its status"

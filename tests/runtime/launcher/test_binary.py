@@ -11,6 +11,7 @@ import termios
 import time
 from contextlib import suppress
 from pathlib import Path
+from stat import S_IFIFO
 
 import pytest
 
@@ -90,6 +91,37 @@ def test_the_first_named_process_to_end_ends_the_plan(tmp_path: Path, end: str, 
     done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
     os.kill(int(stays.read_text()), signal.SIGKILL)
     assert (done.stderr, done.returncode) == (f"testbed: web: ended: {status}\n", status)
+
+
+def test_one_that_may_leave_leaves_the_others_unless_it_is_the_last(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    plan = write_plan(
+        tmp_path / "p",
+        *s.forked(say(f": > {gone}; exit 4")),
+        *s.forked(say(f"while ! [ -e {gone} ]; do :; done; sleep 0.2; exit 6")),
+        s.WaitFirstExit(("setup", "web"), leaving=0b11),
+    )
+    done = subprocess.run([STATIC_BINARY, plan], capture_output=True, text=True, timeout=10)
+    assert (done.stderr, done.returncode) == ("testbed: setup: left: 4\ntestbed: web: ended: 6\n", 6)
+
+
+def test_a_held_process_waits_for_the_word_that_another_passes_on(tmp_path: Path) -> None:
+    """As the services of a guest do that wait for others."""
+    fifo = tmp_path / "held"
+    plan = write_plan(
+        tmp_path / "p",
+        s.Mknod(str(fifo), 0, 0, S_IFIFO | 0o600),
+        *s.forked(s.WaitInput(0), s.Write(str(fifo), ("go",))),
+        *s.forked(s.Open(str(fifo), 9), s.WaitInput(9), s.Close(9), say("exit 7")),
+        s.WaitFirstExit(("", "web")),
+    )
+    with subprocess.Popen([STATIC_BINARY, plan], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stderr is not None
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert process.wait(10) == 7
 
 
 def test_forked_steps_are_a_process_of_their_own(tmp_path: Path) -> None:

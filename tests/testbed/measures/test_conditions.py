@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.errors import UsageError, WorkloadError
+from runtime.errors import WorkloadError
 from runtime.spec import Resources
 from testbed.compose.model import Dependency, Healthcheck, Service
 from testbed.measures.conditions import (
@@ -13,8 +13,8 @@ from testbed.measures.conditions import (
     judge,
     list_awaited,
     list_completing,
+    list_held,
     list_substituted,
-    require_apart,
 )
 
 DB = Service("db", Resources(), healthcheck=Healthcheck(("true",)))
@@ -52,7 +52,8 @@ def test_conditions_come_true_or_never_will() -> None:
         judge(Awaited("db", "service_healthy"), "healthy", 0)
 
 
-def test_services_that_start_as_one_cannot_wait_for_each_other() -> None:
-    require_apart((DB, SETUP), "vm-pod")
-    with pytest.raises(UsageError, match="web: depends_on db: service_healthy: vm-pod starts all services at once"):
-        require_apart((DB, SETUP, WEB), "vm-pod")
+def test_who_is_held_where_all_are_started_as_one() -> None:
+    """From the first that waits for another on: what comes after it may depend on that one in turn."""
+    proxy = Service("proxy", Resources(), depends_on=(Dependency("web"),))
+    assert list_held((DB, SETUP, WEB, proxy)) == ("web", "proxy")
+    assert list_held((DB, SETUP)) == ()

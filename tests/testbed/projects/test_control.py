@@ -29,8 +29,11 @@ pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).resolve().parents[3]
 # One that is healthy a moment after it has begun, and another that waits for that.
-HEALTHY_LATER = '"echo began >&2; busybox sleep 1; : >/ok; echo healthy; while :; do busybox sleep 0.1; done"'
-CHECKED = COMPOSE.replace("[side]", "{{side: {{condition: service_healthy}}}}").replace(
+HEALTHY_LATER = (
+    "\"trap 'echo asked to end; exit 7' TERM; echo began >&2; busybox sleep 1; : >/ok; echo healthy; "
+    'while :; do busybox sleep 0.1; done"'
+)
+CHECKED = COMPOSE.replace("[side]", "{{side: {{condition: service_healthy}}}}\n    stop_grace_period: 300ms").replace(
     "  side:\n", "  side:\n    healthcheck: {{test: [CMD, busybox, test, -e, /ok], interval: 500ms}}\n"
 )
 
@@ -191,7 +194,10 @@ def test_machines_are_brought_up_alike(start: Start, write_scenario: Write, run_
         seen += os.read(master, 100)
     os.close(master)
     assert seen.startswith(b"33 77\r\n") and seen.endswith(b"got it\r\n")
-    bring_down(project)
+    with project.log_path(project.record.member("side").instance).open(errors="replace") as console:
+        bring_down(project)
+        ended = console.read()
+    assert "asked to end" in ended and "exitcode=0x00000700" in ended, "PID 1 of the guest got its signal"
     assert find(run_name) is None and files_of(run_name, Path("/sys/fs/cgroup"), 4) == []
 
 
@@ -202,12 +208,15 @@ def test_what_is_only_for_measuring_is_refused() -> None:
         check_platform("nowhere")
 
 
-def test_an_interrupted_up_leaves_nothing(home: Path, write_scenario: Write, run_name: str) -> None:
-    folder = write_scenario()
+@pytest.mark.parametrize("platform", ["container", pytest.param("vm-pod", marks=pytest.mark.vm)])
+def test_an_interrupted_up_asks_its_services_to_end_and_leaves_nothing(
+    home: Path, write_scenario: Write, run_name: str, platform: str
+) -> None:
+    folder = write_scenario(compose=COMPOSE.replace("    depends_on:", "    stop_grace_period: 300ms\n    depends_on:"))
     compose = folder / "compose.yaml"
     compose.write_text(compose.read_text().replace("path: /index.html, body: here", "path: /never"))
     front = (sys.executable, "-P", "-m", "reports.commands.front", "--search-root", str(ROOT))
-    words = (*front, "up", str(folder), "--share")
+    words = (*front, "up", str(folder), "--share", "--platform", platform)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         words, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -219,6 +228,13 @@ def test_an_interrupted_up_leaves_nothing(home: Path, write_scenario: Write, run
             assert line, said
             said += line
         assert is_held(lease_name(run_name))
+        project = choose(run_name)
+        assert project.record is not None
+        log = project.log_path(project.record.member("side").instance)
+        until(lambda: log.exists() and "began" in log.read_text(errors="replace"), 60.0)
+        written = log.open(errors="replace")
         process.send_signal(signal.SIGINT)
         assert "interrupted (SIGINT); all that was started has been removed" in process.stderr.read()
+    with written:
+        assert "asked to end" in written.read()
     assert process.returncode == 130 and find(run_name) is None

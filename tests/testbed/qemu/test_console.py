@@ -382,3 +382,6 @@ def test_a_tenant_that_ends_is_no_end_of_the_guest(console: Console) -> None:
     console.feed(b"web: testbed: other: left: 1\n", 1)
     assert console.left == {"@neighbour": 137}
     assert (console.failure, console.exit_status) == ("", None)
+    assert console.wait_for_left("web", 0) is None
+    console.feed(b"testbed: web: ended: 5\n", 1)
+    assert console.wait_for_left("web", 0) == 5, "the last one takes the guest with it"

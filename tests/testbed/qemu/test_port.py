@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from errno import EAGAIN, EINVAL, ENOENT
+from errno import EAGAIN, EBADF, EINVAL, ENOENT
 from pathlib import Path
 
 import pytest
 
 from runtime.errors import WorkloadError
 from runtime.launcher import StepError, frames
-from runtime.plan.steps import CheckExecutable, Exec, Plan, Sync
+from runtime.plan.steps import CheckExecutable, Exec, OpenProcess, Plan, SignalProcess, Sync
 from testbed.qemu import port as ports
 from testbed.qemu.port import COUNT, NUMBERS, Outcome, Port, Reader, pack, read_end
 from tests.testbed.served_port import served_port, shell
 from tests.waiting import until
+from vm_images.plans.command import signal_plan
+from vm_images.plans.guest import FIRST_PROCESS
 
 
 @pytest.fixture
@@ -110,6 +114,19 @@ def test_what_cannot_be_executed_says_why(port: Port) -> None:
         port.run(Plan((Sync(1), *shell("true").child, Exec(("/bin/true",), (), ""))), 10)
     assert (raised.value.step, raised.value.errno) == (-2, EINVAL)
     assert port.run(shell("exit 4"), 10) == 4
+
+
+def test_a_plan_without_a_program_ends_with_its_steps(port: Port) -> None:
+    """As one that only signals: the answer says whether it could."""
+    script = "trap 'exit 9' USR1; echo; while :; do sleep 0.05; done"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.read(1) == b"\n"
+        signalling = Plan((OpenProcess(process.pid, FIRST_PROCESS), *signal_plan(0, signal.SIGUSR1).child))
+        assert port.run(signalling, 10) == 0
+        assert process.wait(10) == 9
+    with pytest.raises(StepError) as raised:
+        port.run(signal_plan(7, signal.SIGUSR1), 10)
+    assert raised.value.errno == EBADF and isinstance(raised.value.failed, SignalProcess)
 
 
 def test_several_run_at_once_and_too_many_are_refused(port: Port) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface
 from pathlib import Path
+from stat import S_ISFIFO
 
 from runtime.cgroups import Hierarchies
 from runtime.plan import steps as s
@@ -63,6 +64,23 @@ def test_a_service_is_started_by_a_containers_steps_in_its_own_cgroup() -> None:
         assert isinstance(own[-3], s.SeccompFilter)
         assert [own[0], own[-2]] == added
         assert s.Write(f"/cgroup/{name}/memory.max", (str(64 << 20),)) in plan().child
+
+
+def test_those_that_are_held_wait_for_a_word_each() -> None:
+    names = ("redis", "web", "log")
+    disks = dict.fromkeys(names, "/dev/vda")
+    specs = {name: spec(name) for name in names}
+    steps = pod_plan(specs, disks, LINK, MODULES, held=("web", "log"), leaving=("redis", "log")).child
+    fifos = [step.path for step in steps if isinstance(step, s.Mknod) and S_ISFIFO(step.mode)]
+    first = next(index for index, step in enumerate(steps) if isinstance(step, s.Fork))
+    words = [step for fifo in fifos for step in (s.WaitInput(2), s.Write(fifo, ("go",)))]
+    assert list(steps[first + 1 : first + 5]) == words
+    assert isinstance(steps[first + 5], s.ServeFile), "and then it tells of the memory"
+    waiting = [steps[index + 1] for index, step in enumerate(steps) if isinstance(step, s.Fork)]
+    assert [step.path for step in waiting if isinstance(step, s.Open)] == fifos
+    assert steps[-1] == s.WaitFirstExit(("", *names), leaving=0b1010)
+    assert "but for redis, log, as long as another is there" in steps[-1].describe()
+    assert encode(s.Plan(steps))
 
 
 def mounts(steps: tuple[s.Step, ...]) -> list[s.Step]:
