@@ -38,6 +38,15 @@ def test_a_deferred_interruption_comes_at_the_end() -> None:
     assert noted == ["started"]
 
 
+def test_one_within_another_waits_for_the_end_of_both() -> None:
+    noted = []
+    with pytest.raises(Interrupted, match="SIGTERM"), raise_on_signals(), defer_signals():
+        with defer_signals():
+            os.kill(os.getpid(), signal.SIGTERM)
+        noted.append("started")
+    assert noted == ["started"]
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_an_interruption_waits_until_all_is_undone(fails: bool) -> None:
     """Of a run that ended by itself as of one that failed."""
