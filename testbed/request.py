@@ -34,7 +34,7 @@ from testbed.scenario import consolidation as servers
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.kernel import require_sysctls
-from testbed.services.mounts import list_unapplied, require_init, require_no_shared
+from testbed.services.mounts import describe_shared, list_unapplied, require_init, require_no_shared
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
 
@@ -233,7 +233,7 @@ def check_options(
     registry.require_memory(names, scenario.services)
     registry.require_mounts(names, scenario.services)
     registry.require_grants(names, scenario.services)
-    require_no_shared(scenario.services, "a copy that is measured")
+    _check_shared(names, scenario, progress)
     require_init(scenario.services)
     require_sysctls(scenario.services)
     for line in (*list_unapplied(scenario.services), *list_substituted(scenario.services)):
@@ -264,6 +264,16 @@ def check_options(
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)
     return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
+
+
+def _check_shared(names: Sequence[str], scenario: Scenario, progress: Callable[[str], None]) -> None:
+    """Raise UsageError when services share what one of the platforms cannot have; say what they do share."""
+    shared = describe_shared(scenario.services)
+    for name in names if shared else ():
+        if refusal := registry.find_share_refusal(name):
+            require_no_shared(scenario.services, name, refusal)
+    if shared:
+        progress(f"{shared}: a directory of the host for each copy, mounted in containers and lent to machines")
 
 
 def _check_consolidation(options: Options, measures: Sequence[str]) -> None:

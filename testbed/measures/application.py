@@ -27,7 +27,7 @@ from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
 from testbed.services.health import Checks
 from testbed.services.probe import Answer, NotReady, Question, ask
-from testbed.services.specs import make_specs
+from testbed.services.specs import NOTHING_OF_HOST, Mounts, make_specs
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200
@@ -63,19 +63,21 @@ def make_instances(
     context: Surroundings,
     number: int,
     label: str,
+    mounts: Mounts = NOTHING_OF_HOST,
     *,
     shared: bool = False,
     one_address: bool = False,
     tenants: Tenants | None = None,
 ) -> tuple[Instance, ...]:
-    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
+    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique, ``mounts`` is
+    what its services see of the host.
 
     One instance for each service or, ``shared``, one for all of them, and for ``tenants``; ``one_address``: they have
     one interface.
     """
     names = [service.name for service in context.scenario.services]
     links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
-    wanted = dict(zip(names, make_specs(context.scenario, context.images, links, context.mounts), strict=True))
+    wanted = dict(zip(names, make_specs(context.scenario, context.images, links, mounts), strict=True))
     if shared:
         groups = {f"{label}-{context.scenario.name}": wanted}
     else:
@@ -147,7 +149,11 @@ class Application:
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
         shared, one_address = platform.shared, platform.one_address
-        self.instances = make_instances(context, number, label, shared=shared, one_address=one_address, tenants=tenants)
+        self._mounted = ExitStack()
+        mounts = self._mounted.enter_context(context.mounts(label))
+        self.instances = make_instances(
+            context, number, label, mounts, shared=shared, one_address=one_address, tenants=tenants
+        )
         specs = {service: spec for instance in self.instances for service, spec in instance.specs.items()}
         self.addresses = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
 
@@ -159,6 +165,7 @@ class Application:
 
     def __enter__(self) -> Application:
         with ExitStack() as undo:
+            undo.enter_context(self._mounted)
             if isinstance(self._platform, Pooling):
                 for instance in self.instances:
                     undo.callback(self._platform.stop, instance)

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from runtime import network
 from runtime.config.default import DEFAULT_PATH
+from runtime.config.types import Mount as OciMount
 from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
 from runtime.plan.network import OWN_SOCKET, loopback_steps
 from runtime.plan.process import search_path
@@ -31,7 +32,17 @@ from runtime.plan.steps import (
     Umask,
     Write,
 )
-from vm_images.plans.guest import DISK, LOWER, MOVE_IN, NO_INPUT, ROOT, boot_steps, overlay_steps, root_steps
+from vm_images.plans.guest import (
+    DISK,
+    LOWER,
+    MOVE_IN,
+    NO_INPUT,
+    ROOT,
+    boot_steps,
+    overlay_steps,
+    root_steps,
+    share_steps,
+)
 
 # Where a container host has the layers, each under its name on the disk.
 LAYERS = "/layers"
@@ -52,7 +63,7 @@ class ContainerHost(Struct, frozen=True):
 
     ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.
     ``description`` is for the program and will be at DESCRIPTION. With ``commands`` it has a
-    port, for the server that the program starts.
+    port, for the server that the program starts. ``mounts`` are those of its containers.
     """
 
     layers: tuple[str, ...]
@@ -62,6 +73,7 @@ class ContainerHost(Struct, frozen=True):
     mac: str | None
     description: str
     commands: bool = False
+    mounts: tuple[OciMount, ...] = ()
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
@@ -107,6 +119,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             *overlay_steps(DISK, layers=host.layers),
             Mkdir(f"{ROOT}{LAYERS}"),
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
+            *share_steps(host.mounts, ROOT),
             *root_steps(),
             *cgroup_steps(),
             *(_port_steps() if host.commands else ()),

@@ -10,12 +10,13 @@ and processors are the sums of them. The first service that ends takes the guest
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
+from runtime.config.types import Mount as OciMount
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.steps import (
@@ -33,7 +34,7 @@ from runtime.plan.steps import (
 )
 from runtime.plan.workload import workload_plan
 from runtime.spec import Link, Spec
-from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps, serve_commands
+from vm_images.plans.guest import MOVE_IN, NO_INPUT, boot_steps, network_steps, serve_commands, share_steps
 
 # Where the server of commands has the first process of the first service, and then those of the others.
 FIRST_PROCESS = 200
@@ -48,8 +49,9 @@ def executing(service: str) -> str:
     return f"testbed: {service}: exec"
 
 
-def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
-    """Return a root for PID 1 with the disks, the cgroups, and a directory for the services to mount their tmpfs on."""
+def _root_steps(disks: Sequence[str], mounts: Iterable[OciMount]) -> tuple[Step, ...]:
+    """Return a root for PID 1 with the disks, what the ``mounts`` are of, the cgroups, and a directory for the services
+    to mount their tmpfs on."""
     steps: list[Step] = [Mkdir(_POD), Mount("tmpfs", _POD, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")]
     steps += [Mkdir(f"{_POD}{path}") for path in ("/tmp", _LOWER, _CGROUP)]
     for disk in disks:
@@ -57,6 +59,7 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
         steps += [WaitPath(disk), Mkdir(lower), Mount(disk, lower, "erofs", MS_RDONLY)]
     return (
         *steps,
+        *share_steps(mounts, _POD),
         Mount("cgroup2", f"{_POD}{_CGROUP}", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_POD}{_CGROUP}/cgroup.subtree_control", (" ".join(f"+{name}" for name in _CONTROLLERS),)),
         NO_INPUT,
@@ -111,7 +114,10 @@ def pod_plan(
     return Plan(
         child=(
             *boot_steps(modules, network_steps(link)),
-            *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
+            *_root_steps(
+                tuple(dict.fromkeys(disks[service] for service in specs)),
+                [mount for spec in specs.values() for mount in spec.mounts],
+            ),
             *(step for service, spec in specs.items() for step in _service_steps(service, spec, disks[service])),
             *(_server(len(specs)) if commands else ()),
             WaitFirstExit(("", *specs)),  # the first process reports the memory
