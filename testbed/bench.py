@@ -37,6 +37,7 @@ from testbed.request import Options, Progress, Request, check_options, choose_ma
 from testbed.results import RunFolder
 from testbed.resume import check_same, open_resumed
 from testbed.scenario.model import Settings
+from testbed.services.copies import mount_copies
 from testbed.stage import Stage, set_stage
 
 # A run's id is in the path of each machine's monitor, <run's folder>/libvirt/lib/qemu/domain-<4 digits>-<20 letters>/
@@ -158,7 +159,16 @@ def _begin_alone(
     undo.enter_context(stage.lab)
     watch = Watch(f"{CGROUP_ROOT}/{run_id}")
     context = RunContext(
-        request.scenario, request.settings, images, stage.platforms, stage.lab, folder, options.seed, progress, watch
+        request.scenario,
+        request.settings,
+        images,
+        stage.platforms,
+        stage.lab,
+        folder,
+        options.seed,
+        progress,
+        watch,
+        mounts=mount_copies(undo, run_id, request.scenario, images),
     )
     return lambda unit: run_trials(context, unit[0])
 

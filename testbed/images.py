@@ -22,6 +22,7 @@ from testbed.neighbours.image import REFERENCE as NEIGHBOUR_IMAGE
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.scenario.model import Scenario, Service
 from testbed.services.contents import add_contents, has_contents
+from testbed.services.mounts import split_shared
 from testbed.substitutes.resolving import find_image, resolver
 from vm_images.kernel import GuestKernel
 from vm_images.minimal_kernel import build_minimal_kernel
@@ -51,7 +52,8 @@ def build_images(
     ``programs``, and for ``measures`` with neighbours of theirs, by their own.
 
     ``base`` is the release that they stand on, "" the host's. An image on another one has that in its name. With
-    ``contents`` each has what its service's file mounts as a further layer (testbed.services.contents).
+    ``contents`` each has what its service's file mounts, and shares with no other, as a further layer
+    (testbed.services.contents).
     """
     store = open_store()
     beside = {**programs, **({NEIGHBOUR_IMAGE: ensure_neighbour_image} if "neighbours" in measures else {})}
@@ -82,10 +84,11 @@ def build_images(
         for service in scenario.services
     }
     for service in scenario.services if contents else ():
-        if has_contents(service):
+        alone, _ = split_shared(service, scenario.services)
+        if has_contents(alone):
             name = _name_with_contents(scenario, service)
             images[service.name] = add_contents(
-                store, name, images[service.name], service, scenario.application, progress
+                store, name, images[service.name], alone, scenario.application, progress
             )
     return images | {name: ensure(store, progress) for name, ensure in beside.items()}
 
@@ -97,7 +100,7 @@ def _name_with_contents(scenario: Scenario, service: Service) -> str:
 
 def _name_sealed(scenario: Scenario, service: Service) -> str:
     """Return what a sealed store, which is made for one scenario's runs, calls the image of a service."""
-    if has_contents(service):
+    if has_contents(split_shared(service, scenario.services)[0]):
         return _name_with_contents(scenario, service)
     builders = [one.name for one in scenario.services if one.build is not None and one.image == service.image]
     if service.build is None and not builders:

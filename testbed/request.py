@@ -35,7 +35,7 @@ from testbed.scenario import consolidation as servers
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.kernel import require_sysctls
-from testbed.services.mounts import list_unapplied, require_init, require_no_shared
+from testbed.services.mounts import describe_shared, list_unapplied, require_init, require_no_shared
 from testbed.services.sharing import list_lines
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
@@ -232,6 +232,7 @@ def check_options(
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     _check_services(names, scenario.services)
+    _check_shared(names, scenario, progress)
     said = (*list_unapplied(scenario.services), *registry.list_not_restarted(names, scenario.services))
     hosted = list_lines(scenario.services, measured=True)
     for line in (*said, *list_substituted(scenario.services), *hosted):
@@ -270,9 +271,18 @@ def _check_services(names: Sequence[str], services: Sequence[Service]) -> None:
     registry.require_mounts(names, services)
     registry.require_grants(names, services)
     require_spaces(names, services, registry.MACHINES)
-    require_no_shared(services, "a copy that is measured")
     require_init(services)
     require_sysctls(services)
+
+
+def _check_shared(names: Sequence[str], scenario: Scenario, progress: Callable[[str], None]) -> None:
+    """Raise UsageError when services share what one of the platforms cannot have; say what they do share."""
+    shared = describe_shared(scenario.services)
+    for name in names if shared else ():
+        if refusal := registry.find_share_refusal(name):
+            require_no_shared(scenario.services, name, refusal)
+    if shared:
+        progress(f"{shared}: a directory of the host for each copy, mounted in containers and lent to machines")
 
 
 def _check_consolidation(options: Options, measures: Sequence[str]) -> None:

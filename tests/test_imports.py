@@ -158,6 +158,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.request",
         "testbed.results",
         "testbed.scenario",
+        "testbed.services",
         "testbed.stage",
     },
     "testbed.projects": {
@@ -191,6 +192,7 @@ ROOMS: Mapping[str, set[str]] = {
         "testbed.results",
         "testbed.resume",
         "testbed.scenario",
+        "testbed.services",
         "testbed.stage",
     },
     "testbed.machine": {

@@ -16,12 +16,20 @@ from msgspec.structs import asdict
 from runtime.atomic import partial, read_document
 from runtime.errors import PrerequisiteError
 from vm_images.bzimage import extract_vmlinux, has_pvh_entry
-from vm_images.modules import BALLOON_MODULES, GUEST_MODULES, HOST_MODULES, PORT_MODULES, XEN_MODULES, ModuleTree
+from vm_images.modules import (
+    BALLOON_MODULES,
+    GUEST_MODULES,
+    HOST_MODULES,
+    PORT_MODULES,
+    SHARE_MODULES,
+    XEN_MODULES,
+    ModuleTree,
+)
 
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 # Part of the directory's name: to be raised when what is stored of a package changes.
-_FORMAT = 13
+_FORMAT = 14
 _DESCRIPTION = "kernel.json"
 
 
@@ -39,7 +47,8 @@ class GuestKernel(Struct, frozen=True):
 
     ``image`` is an ELF file with a PVH entry when ``pvh``, else a bzImage; ``modules`` are plain .ko files in
     the order of loading; after them a guest with a balloon loads ``balloon_modules``, a host of containers
-    ``host_modules``, one with a port for commands ``port_modules``. A guest of Xen's loads ``xen_modules`` in place of
+    ``host_modules``, one with a port for commands ``port_modules``, one that mounts directories of the host
+    ``share_modules``, if the kernel ``can_share``. A guest of Xen's loads ``xen_modules`` in place of
     all these. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name,
     ``version`` its digest.
     """
@@ -54,6 +63,7 @@ class GuestKernel(Struct, frozen=True):
     host_module_names: tuple[str, ...] = ()
     xen_module_names: tuple[str, ...] = ()
     port_module_names: tuple[str, ...] = ()
+    share_module_names: tuple[str, ...] | None = None
     own: bool = False
 
     @property
@@ -88,6 +98,15 @@ class GuestKernel(Struct, frozen=True):
     @property
     def port_modules(self) -> tuple[Path, ...]:
         return self._modules(self.port_module_names)
+
+    @property
+    def can_share(self) -> bool:
+        """Whether its guests can mount directories of the host, as far as is known."""
+        return self.share_module_names is not None
+
+    @property
+    def share_modules(self) -> tuple[Path, ...]:
+        return self._modules(self.share_module_names or ())
 
 
 def parse_package(stanza: str) -> Package:
@@ -178,10 +197,10 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     elf = extract_vmlinux(bzimage)
     pvh = has_pvh_entry(elf)
     tree = ModuleTree.read(_modules_folder(root, release))
-    guest = tuple(tree.load(GUEST_MODULES))
     modules, further = tree.load(GUEST_MODULES), []
     guest = tuple(modules)
-    for wanted in (BALLOON_MODULES, HOST_MODULES, PORT_MODULES):
+    can_share = tree.has(SHARE_MODULES)
+    for wanted in (BALLOON_MODULES, HOST_MODULES, PORT_MODULES, SHARE_MODULES if can_share else ()):
         loaded = tree.load((*GUEST_MODULES, *wanted))
         further.append(tuple(name for name in loaded if name not in guest))
         modules |= loaded
@@ -191,8 +210,9 @@ def _keep(root: Path, package: Package, target: Path) -> None:
     (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
-    balloon, host, port = further
-    made = (target, release, package.name, package.version, pvh, guest, balloon, host, tuple(xen), port)
+    balloon, host, port, share = further
+    shares = (share if can_share else None,)
+    made = (target, release, package.name, package.version, pvh, guest, balloon, host, tuple(xen), port, *shares)
     describe(GuestKernel(*made))
 
 
@@ -230,7 +250,7 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     if (kernel := find_stored_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
-    modules = (*GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES, *XEN_MODULES, *PORT_MODULES)
+    modules = (*GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES, *XEN_MODULES, *PORT_MODULES, *SHARE_MODULES)
     inputs = [*(package.sha256 for package in packages), *modules]
     digest = hashlib.sha256("\n".join(inputs).encode())
     folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"

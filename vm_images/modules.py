@@ -17,6 +17,9 @@ GUEST_MODULES = ("virtio_pci", "virtio_mmio", "virtio_blk", "erofs", "overlay", 
 BALLOON_MODULES = ("virtio_balloon",)
 # What a guest needs besides to be told to execute commands: a port.
 PORT_MODULES = ("virtio_console",)
+# What a guest needs besides to mount directories of the host. 9p would be another way, but Debian's kernel for virtual
+# machines is built without it (CONFIG_NET_9P).
+SHARE_MODULES = ("virtiofs",)
 # What a guest needs besides when it is a host of containers: their network.
 HOST_MODULES = ("bridge", "veth")
 # What a guest of Xen's needs in place of GUEST_MODULES: its disk, file systems and network card.
@@ -76,6 +79,10 @@ class ModuleTree(Struct, frozen=True):
         builtin = folder / "modules.builtin"
         names = builtin.read_text().split() if builtin.exists() else []
         return cls(files, frozenset(module_name(name) for name in names))
+
+    def has(self, wanted: Iterable[str]) -> bool:
+        """Return whether the kernel has all these modules, built in or not."""
+        return all(name in self.files or name in self.builtin for name in wanted)
 
     def load(self, wanted: Iterable[str]) -> dict[str, bytes]:
         """Return the plain files to load for the wanted modules, by file name, in order of loading.

@@ -12,7 +12,15 @@ from functools import lru_cache
 from runtime.config.types import Device, IDMapping, Linux, Mount
 from runtime.plan import constants as k
 from runtime.plan import steps as s
-from runtime.plan.mounts import FIRST_HELD, inside, is_tmpfs, plain_mount_steps, shared_tmpfs_steps
+from runtime.plan.mounts import (
+    FIRST_HELD,
+    bind_step,
+    inside,
+    is_bind,
+    is_tmpfs,
+    plain_mount_steps,
+    shared_tmpfs_steps,
+)
 
 _DEVICES = tuple(
     Device(f"/dev/{name}", "c", major, minor, 0o666)
@@ -98,11 +106,14 @@ def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.
 
 @lru_cache(maxsize=8)
 def own_mounts(mounts: tuple[Mount, ...], memory: str = "") -> tuple[s.Step, ...]:
-    """Mount new file systems and make the devices that every container has, in a root that is held. Where ``memory``,
+    """Mount file systems and make the devices that every container has, in a root that is held. Where ``memory``,
     the path of a tmpfs, is not empty, each tmpfs of ``mounts`` becomes a directory of it."""
     steps: list[s.Step] = []
     for mount in mounts:
-        steps += shared_tmpfs_steps(mount, memory) if memory and is_tmpfs(mount) else plain_mount_steps(mount)
+        if is_bind(mount):
+            steps.append(bind_step(mount))
+        else:
+            steps += shared_tmpfs_steps(mount, memory) if memory and is_tmpfs(mount) else plain_mount_steps(mount)
     return (*steps, *node_steps(every_device(())), *link_steps())
 
 

@@ -91,21 +91,7 @@ def mount_steps(mount: Mount, hierarchies: Hierarchies, cgroup: str, bundle: str
     if is_bind(mount):
         mapped = bool(options.idmap or mount.uid_mappings)
         source = mount.source if mount.source.startswith("/") else os.path.join(bundle, mount.source)
-        return [
-            s.Bind(
-                source,
-                target,
-                options.recursive,
-                options.set,
-                options.clear,
-                options.set_all,
-                options.clear_all,
-                options.propagation,
-                options.propagate_all,
-                maps.path(mount) if mapped else "",
-                options.idmap == "ridmap",
-            )
-        ]
+        return [bind_step(replace(mount, source=source), maps.path(mount) if mapped else "")]
     if mount.type in ("cgroup", "cgroup2"):
         steps = _cgroup_mount(mount.type, target, options, hierarchies, cgroup)
     else:
@@ -124,6 +110,25 @@ def plain_mount_steps(mount: Mount) -> tuple[s.Step, ...]:
     flags = options.flags & ~k.MS_RDONLY if target == DEV else options.flags  # device nodes are made there first
     source = mount.source or mount.type
     return (s.Mount(source, target, mount.type, flags, options.data, inside=True, copy_up=options.copy_up),)
+
+
+def bind_step(mount: Mount, userns: str = "") -> s.Bind:
+    """Return the step for a bind mount, whose source is an absolute path; ``userns`` is that of the namespace whose ids
+    it is to have, or empty."""
+    options = mount_options.parse(mount.options)
+    return s.Bind(
+        mount.source,
+        inside(mount.destination),
+        options.recursive,
+        options.set,
+        options.clear,
+        options.set_all,
+        options.clear_all,
+        options.propagation,
+        options.propagate_all,
+        userns,
+        options.idmap == "ridmap",
+    )
 
 
 def _cgroup_mount(

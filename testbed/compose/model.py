@@ -36,9 +36,10 @@ class Port(Struct, frozen=True):
 class Mount(Struct, frozen=True):
     """What is mounted at ``target``, an absolute path in the container.
 
-    ``source`` is the absolute path on the host (bind), the name of one of the application's volumes ("" for one of its
-    own), or an image; ``subpath`` is a part of a volume or image. ``create`` makes the host's path, a directory, when
-    it is missing; ``copy`` fills a new volume with what the image has there. ``mode`` and ``size_bytes`` are a tmpfs's.
+    ``source`` is the absolute path on the host (bind), the name of one of the application's volumes ("" for one that
+    has none, of the service ``owner``), or an image; ``subpath`` is a part of a volume or image. ``create`` makes the
+    host's path, a directory, when it is missing; ``copy`` fills a new volume with what the image has there. ``mode``
+    and ``size_bytes`` are a tmpfs's.
     """
 
     kind: MountKind
@@ -49,6 +50,7 @@ class Mount(Struct, frozen=True):
     create: bool = True
     copy: bool = True
     propagation: str = ""
+    owner: str = ""
     size_bytes: int | None = None
     mode: int | None = None
 

@@ -86,7 +86,7 @@ def read_service(name: str, value: Value, named: Named, notes: Notes) -> Service
         command=fields.read("command", read_words, None),
         entrypoint=fields.read("entrypoint", read_words, None),
         healthcheck=fields.read("healthcheck", read_healthcheck, None),
-        mounts=_read_mounts(values, named),
+        mounts=_read_mounts(values, named, name),
         secrets=_read_grants(values, "secrets", "/run/secrets", named.secrets),
         configs=_read_grants(values, "configs", "", named.configs),
         user=fields.text("user", "a user, or user:group"),
@@ -200,12 +200,12 @@ def _read_security(value: Value, service: str, notes: Notes) -> _Confinement:
     return _Confinement(seccomp, no_new_privileges)
 
 
-def _read_mounts(values: Mapping[str, Value], named: Named) -> tuple[Mount, ...]:
+def _read_mounts(values: Mapping[str, Value], named: Named, service: str) -> tuple[Mount, ...]:
     mounts: dict[str, Mount] = {}
     for mount, item in read_mounts(values["volumes"]) if "volumes" in values else ():
         if mount.kind == "volume" and mount.source and mount.source not in named.volumes:
             item.report(f"{quote(mount.source)} is no volume of this file", "its name below volumes: at the top")
-        mounts[mount.target] = mount
+        mounts[mount.target] = replace(mount, owner=service) if mount.kind == "volume" and not mount.source else mount
     for mount, _ in read_tmpfs(values["tmpfs"]) if "tmpfs" in values else ():
         mounts[mount.target] = mount
     return tuple(mounts.values())

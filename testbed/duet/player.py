@@ -43,6 +43,7 @@ from testbed.measures.context import RunContext
 from testbed.measures.trials import run_trials
 from testbed.request import NOT_AGAIN, Options, check_options, choose_machines
 from testbed.results import RunFolder, Trial
+from testbed.services.copies import mount_copies
 from testbed.stage import describe_platform, set_stage
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -123,6 +124,7 @@ def play(orders: IO[bytes], news: IO[bytes]) -> None:
             # The run's other players are below the same cgroup, or descend from the same process.
             Watch(CGROUP_ROOT, os.getppid()),
             meet,
+            mount_copies(undo, part.lease, request.scenario, images),
         )
         while isinstance(order := receive_order(orders), Play):
             run_trials(context, order.planned)

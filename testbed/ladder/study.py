@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -47,7 +47,7 @@ from testbed.qemu.accelerator import AUTO
 from testbed.results import check_base
 from testbed.rungs.model import History
 from testbed.scenario.model import Scenario, Settings, load
-from testbed.services.specs import NOTHING_OF_HOST, Mounts
+from testbed.services.specs import Mounts, mount_nothing
 
 # The workload that every rung runs, and what a run's folder is called after.
 SCENARIO, NAME = "clickme", "ladder"
@@ -103,7 +103,7 @@ class _Surroundings(Struct, frozen=True):
     addresses: Lab
     folder: _Folder
     watch: Watch = field(default_factory=Watch)
-    mounts: Mounts = NOTHING_OF_HOST
+    mounts: Callable[[str], AbstractContextManager[Mounts]] = mount_nothing
     meet: Callable[[], None] = lambda: None
 
 

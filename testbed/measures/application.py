@@ -107,10 +107,12 @@ class Application:
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
+        self._mounted = ExitStack()
         self.instances = make_instances(
             context,
             number,
             label,
+            self._mounted.enter_context(context.mounts(label)),
             shared=platform.shared,
             one_address=platform.one_address,
             tenants=tenants,
@@ -129,6 +131,7 @@ class Application:
 
     def __enter__(self) -> Application:
         with ExitStack() as undo:
+            undo.enter_context(self._mounted)
             if isinstance(self._platform, Pooling):
                 for instance in self.instances:
                     undo.callback(self._platform.stop, instance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from testbed.host.noise import Watch
 from testbed.platforms.protocol import Platform
 from testbed.results import RunFolder
 from testbed.scenario.model import Scenario, Settings
-from testbed.services.specs import NOTHING_OF_HOST, Mounts
+from testbed.services.specs import Mounts, mount_nothing
 
 # How often a step of a ramp is loaded in all when the generator was late, before the trial is void. A void window says
 # nothing of the workload, so one that is not void may take its place.
@@ -59,15 +60,15 @@ class Surroundings(Protocol):
     @property
     def watch(self) -> Watch: ...
     @property
-    def mounts(self) -> Mounts: ...
+    def mounts(self) -> Callable[[str], AbstractContextManager[Mounts]]: ...
     @property
     def meet(self) -> Callable[[], None]: ...
 
 
 class RunContext(Struct, frozen=True):
     """One run: ``images`` by service, ``platforms`` by name, ``progress`` tells a person what happens, ``watch`` sees
-    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point. ``mounts`` are of
-    services that see the host's own files, which in a run none does."""
+    what disturbs its trials. ``meet`` waits until what runs beside a trial has got to the same point. ``mounts`` gives
+    what a copy's services see of the host, by its label, as long as it is there."""
 
     scenario: Scenario
     settings: Settings
@@ -79,7 +80,7 @@ class RunContext(Struct, frozen=True):
     progress: Callable[[str], None]
     watch: Watch = field(default_factory=Watch)
     meet: Callable[[], None] = lambda: None
-    mounts: Mounts = NOTHING_OF_HOST
+    mounts: Callable[[str], AbstractContextManager[Mounts]] = mount_nothing
 
     def rate_seed(self, block: int, rate_per_s: float) -> int:
         """Return the seed of the arrivals of one of the settings' rates, whatever their order in the block is."""

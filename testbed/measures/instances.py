@@ -21,7 +21,7 @@ from testbed.sampler.plan import Target
 from testbed.scenario.model import Ready, Scenario
 from testbed.services.probe import Question
 from testbed.services.sharing import is_on_host
-from testbed.services.specs import make_specs
+from testbed.services.specs import NOTHING_OF_HOST, Mounts, make_specs
 
 # More than what is quoted of a console: a panic's registers are left out.
 _LOOKED_AT_LINES = 200
@@ -31,20 +31,22 @@ def make_instances(
     context: Surroundings,
     number: int,
     label: str,
+    mounts: Mounts = NOTHING_OF_HOST,
     *,
     shared: bool = False,
     one_address: bool = False,
     tenants: Tenants | None = None,
     leaving: Collection[str] = (),
 ) -> tuple[Instance, ...]:
-    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique.
+    """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique, ``mounts`` is
+    what its services see of the host.
 
     One instance for each service or, ``shared``, one for all of them, and for ``tenants``, of which those that are
     ``leaving`` end alone; ``one_address``: they have one interface.
     """
     names = [service.name for service in context.scenario.services]
     links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
-    specs = make_specs(context.scenario, context.images, links, context.mounts, context.addresses.host_path)
+    specs = make_specs(context.scenario, context.images, links, mounts, context.addresses.host_path)
     wanted = dict(zip(names, specs, strict=True))
     if shared:
         name, held = f"{label}-{context.scenario.name}", list_held(context.scenario.services)

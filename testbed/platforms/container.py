@@ -25,6 +25,7 @@ from testbed.lab import Lab
 from testbed.platforms.output import ContainerOutput
 from testbed.platforms.protocol import Instance, Started
 from testbed.scenario.model import Scenario
+from testbed.services.mounts import describe_shared
 
 T = TypeVar("T")
 
@@ -46,16 +47,19 @@ class ContainerPlatform:
         self._lab = lab
         self._running: dict[str, Container] = {}
         self._output = ContainerOutput()
+        self._shared = ""
 
     @property
     def patience(self) -> float:
         return factor()
 
     def facts(self) -> Mapping[str, object]:
-        return {"kernel": platform.release(), "cgroups": hierarchies().mode, "root": "overlay on tmpfs"}
+        shares = {"shares": f"bind mounts: {self._shared}"} if self._shared else {}
+        return {"kernel": platform.release(), "cgroups": hierarchies().mode, "root": "overlay on tmpfs", **shares}
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare nothing: containers mount the layers as they are in the store."""
+        self._shared = describe_shared(scenario.services)
         require(hierarchies())
 
     def start(self, instance: Instance) -> None:

@@ -84,7 +84,11 @@ def sum_machine_resources(specs: Mapping[str, Spec], room: Resources | None = No
 
 def _list_containers(instance: Instance) -> dict[str, Spec]:
     """Return all containers of the machine by name, the application's first."""
-    return {**instance.specs, **(instance.tenants.specs if instance.tenants else {})}
+    return {**instance.specs, **_list_tenants(instance)}
+
+
+def _list_tenants(instance: Instance) -> dict[str, Spec]:
+    return dict(instance.tenants.specs) if instance.tenants else {}
 
 
 def _derive_mac(specs: Mapping[str, Spec], first_bytes: str) -> str | None:
@@ -155,7 +159,7 @@ class ContainersInVmPlatform(VmPlatform):
         try:
             specs = {
                 name: replace(spec, layers=tuple(inside.places[layer] for layer in spec.layers))
-                for name, spec in _list_containers(instance).items()
+                for name, spec in (self._place(instance) | _list_tenants(instance)).items()
             }
         except KeyError as error:
             raise UsageError(f"start virtual machine {instance.name}: its image was not prepared") from error
@@ -175,8 +179,9 @@ class ContainersInVmPlatform(VmPlatform):
             ),
             commands=self.executes,
             held=instance.held,
+            mounts=tuple(mount for spec in specs.values() for mount in spec.mounts),
         )
-        return host_initrd(self._ready().guest, host)
+        return host_initrd(self._guest(instance), host)
 
     def _server(self) -> Mapping[str, object]:
         """Return what the supervisor inside is told of the port for commands."""

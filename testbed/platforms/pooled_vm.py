@@ -56,10 +56,9 @@ class PooledVmPlatform(VmPlatform):
         self._took_ns[instance.name] = time.monotonic_ns() - began_ns
 
     def _guest_plan(self, instance: Instance) -> Plan:
-        prepared, disk = self._ready(), self._variant.disk
-        modules = prepared.guest.modules(self._variant.bus)
-        own = prepared.disks.own
-        return guest_plan(instance.spec, modules, file_system=disk.file_system, writable_disk=own, pooled=True)
+        disk, own = self._variant.disk, self._ready().disks.own
+        modules, (spec,) = self._guest(instance).modules(self._variant.bus), self._place(instance).values()
+        return guest_plan(spec, modules, file_system=disk.file_system, writable_disk=own, pooled=True)
 
     def start(self, instance: Instance) -> None:
         """Let the guest that waits execute its workload. Raises WorkloadError when it ended while it waited."""

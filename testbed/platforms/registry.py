@@ -35,10 +35,12 @@ from testbed.platforms.rungs.needs import check_rung
 from testbed.platforms.rungs.platform import RungPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.domain import compute_guest_memory, sum_resources
+from testbed.qemu.shares import find_refusal as find_refusal_to_share
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.rungs.read import find_rung, read_history
 from testbed.scenario.model import Service
 from testbed.xen.domain_0 import require_domain_0
+from vm_images.guest import ensure_guest
 from vm_images.kernel import GuestKernel
 
 # More would be no share of a host's.
@@ -220,6 +222,18 @@ def require_mounts(names: Iterable[str], services: Sequence[Service]) -> None:
     asked += [f"{one.name}: tmpfs at {at.target}" for one in services for at in one.mounts if at.kind == "tmpfs"]
     if without and asked:
         raise UsageError(f"{'; '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
+
+
+def find_share_refusal(name: str, machines: Machines | None = None) -> str:
+    """Return why services on a platform can have no directories of the host mounted; empty when they can. A kernel of
+    machines that is not there is fetched for the answer."""
+    if name in ("container", "container-pooled"):
+        return ""
+    if name not in VARIANTS:
+        return "it is not told of them by us"
+    variant = VARIANTS[name]
+    own = machines.kernel if machines is not None and variant.boots_kernel else None
+    return find_refusal_to_share(variant, own or ensure_guest(store_root() / "guest", variant.kernel).kernel)
 
 
 def require_countable(names: Iterable[str], measures: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, hierarchies, require
-from runtime.errors import TestbedError, UsageError
+from runtime.errors import UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.lease import cgroup_name
@@ -26,6 +26,7 @@ from runtime.spec import Resources
 from testbed.host.facts import detect_hypervisor
 from testbed.lab import fix_port
 from testbed.platforms.guest_services import GuestServices
+from testbed.platforms.guest_shares import GuestShares, quoting
 from testbed.platforms.protocol import Instance
 from testbed.qemu import memory, snapshots
 from testbed.qemu.accelerator import AUTO
@@ -69,7 +70,7 @@ from vm_images.plans.guest import guest_plan
 from vm_images.plans.pod import pod_plan
 
 
-class VmPlatform(GuestServices):
+class VmPlatform(GuestServices, GuestShares):
     """Guests with the distribution's kernel and our launcher as PID 1, on disks of the images' layers.
 
     ``scratch`` is the run's own directory, ``bridge`` the lab's bridge, ``variant`` the kind of machine,
@@ -90,14 +91,8 @@ class VmPlatform(GuestServices):
         self._wanted = accelerator
         self._run_id = run_id
         self._undo = ExitStack()
-        self._prepared: Prepared | None = None
         self._while_running = ExitStack()
         self._started = 0
-
-    def _ready(self) -> Prepared:
-        if self._prepared is None:
-            raise TestbedError("the virtual machine platform is used before it is prepared")
-        return self._prepared
 
     @property
     def uri(self) -> str:
@@ -120,7 +115,7 @@ class VmPlatform(GuestServices):
         return self._ready().verdict.label(self.name, detect_hypervisor())
 
     def facts(self) -> Mapping[str, object]:
-        return describe_machine(self._variant, self._ready(), self._command_line())
+        return {**describe_machine(self._variant, self._ready(), self._command_line()), **self._share_facts()}
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
@@ -129,6 +124,7 @@ class VmPlatform(GuestServices):
             needed = sum_resources({service.name: service.resources for service in group})
             names = " and ".join(service.name for service in group)
             memory.require_whole_pages(self._variant.memory, compute_guest_memory(needed, names), names)
+        self._note_sharing(scenario)
         self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
@@ -159,7 +155,8 @@ class VmPlatform(GuestServices):
                 guest = guest.with_modules(guest.kernel.balloon_modules)
             if self.executes:
                 guest = guest.with_modules(guest.kernel.port_modules)
-            self._prepared = Prepared(guest, disks, chosen, qemu, emulator, connection, reader, account)
+            sharing = guest.with_modules(guest.kernel.share_modules)
+            self._prepared = Prepared(guest, sharing, disks, chosen, qemu, emulator, connection, reader, account)
             self._undo = undo.pop_all()
 
     def _stored_disks(self, root: Path, owner: str) -> Disks:
@@ -201,20 +198,22 @@ class VmPlatform(GuestServices):
             prepared.reader.admit(admission, partial(admit, cgroup, account), handed)
             undo.callback(prepared.reader.abandon, admission)
             port = self._listen(domain, undo)
-            account.give(*given, admission, *([] if port is None else [port.path]))
+            lending = self._lend(instance, domain, cgroup, undo)
+            sockets = [path for path in (domain.port_socket, domain.share_socket) if path is not None]
+            account.give(*given, admission, *sockets)
             if domain.tap and domain.daemon:
                 undo.callback(remove_tap, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
             # What a daemon of ours starts is the daemon's: it waits until init has reaped what it asks and ends.
             adoption = adopt_orphans() if prepared.libvirt.embedded else nullcontext()
-            with adoption, limit_start(cgroup, instance.name, self.patience):
+            with adoption, limit_start(cgroup, instance.name, self.patience), quoting(lending):
                 machine = start_domain(prepared.connection, self._xml(domain), instance.name, paused=domain.incoming)
             created_ns = time.monotonic_ns()
             what = (domain.disks, domain.tap if domain.daemon else "", domain.memory_bytes, account)
-            processors = domain.pinning.processors if domain.pinning else ()
+            pinned = domain.pinning.processors if domain.pinning else ()
             times = (requested_ns, created_ns)
-            running = Running(machine, console, cgroup, folder, prepared.disks, *what, *times, processors, port)
+            running = Running(machine, console, cgroup, folder, prepared.disks, *what, *times, pinned, port, lending)
             undo.push(lambda *_: running.end())
             if domain.tap:  # before the guest has come as far as its network
                 fix_port(domain.tap, *self._macs(instance))
@@ -228,7 +227,7 @@ class VmPlatform(GuestServices):
         return [domain.initrd]
 
     def _initrd(self, instance: Instance) -> bytes:
-        return self._ready().guest.initrd(self._guest_plan(instance))
+        return self._guest(instance).initrd(self._guest_plan(instance))
 
     def _xml(self, domain: Domain) -> str:
         return domain_xml(domain)
@@ -280,6 +279,7 @@ class VmPlatform(GuestServices):
             unlabelled=prepared.libvirt.security_models(),
             port_socket=folder / "port" if self.executes else None,
             pinning=self._pinning(vcpus),
+            share_socket=self._share_socket(instance, folder),
         )
 
     def _pinning(self, vcpus: int) -> Pinning | None:
@@ -292,18 +292,15 @@ class VmPlatform(GuestServices):
         return COMMAND_LINE + (clock_options() if self._variant.machine == "microvm" else "")
 
     def _guest_plan(self, instance: Instance) -> Plan:
-        prepared = self._ready()
-        modules = prepared.guest.modules(self._variant.bus)
+        modules, specs = self._guest(instance).modules(self._variant.bus), self._place(instance)
         if not self.shared:
-            disk, own = self._variant.disk, prepared.disks.own
-            return guest_plan(
-                instance.spec, modules, file_system=disk.file_system, writable_disk=own, commands=self.executes
-            )
+            (spec,), disk, own = specs.values(), self._variant.disk, self._ready().disks.own
+            return guest_plan(spec, modules, file_system=disk.file_system, writable_disk=own, commands=self.executes)
         disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
-        names = {service: disks[spec.layers] for service, spec in instance.specs.items()}
-        link = next(iter(instance.specs.values())).link
+        names = {service: disks[spec.layers] for service, spec in specs.items()}
+        link = next(iter(specs.values())).link
         apart = {"held": instance.held, "leaving": instance.leaving}
-        return pod_plan(instance.specs, names, link, modules, commands=self.executes, **apart)
+        return pod_plan(specs, names, link, modules, commands=self.executes, **apart)
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -23,7 +23,6 @@ from msgspec import Struct, field, json
 from msgspec.structs import replace
 
 from runtime.config.default import DEFAULT_PATH
-from runtime.config.types import Mount
 from runtime.errors import TestbedError, UsageError, WorkloadError
 from runtime.images.model import Image
 from runtime.lease import lease
@@ -46,17 +45,18 @@ from testbed.projects.forward import Forwarder, held_ports, list_listeners
 from testbed.projects.outward import Outward
 from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
-from testbed.projects.volumes import prepare_places, volumes_folder
+from testbed.projects.volumes import volumes_folder
 from testbed.qemu.port import Port
 from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
+from testbed.services.filling import prepare_places
 from testbed.services.kernel import require_sysctls
-from testbed.services.mounts import Places, list_mounts, list_unapplied, require_init, require_no_shared
+from testbed.services.mounts import Places, list_unapplied, require_init, require_no_shared
 from testbed.services.naming import leads_out
 from testbed.services.processes import complete
 from testbed.services.sharing import list_lines
-from testbed.services.specs import Mounts
+from testbed.services.specs import NOTHING_OF_HOST, Mounts
 
 _LOOK_S = 0.25
 _MACHINES = registry.Machines(commands=True)
@@ -95,7 +95,7 @@ class _Surroundings(Struct, frozen=True):
     images: Mapping[str, Image]
     addresses: Lab
     folder: _Logs
-    mounts: Mounts
+    mounts: Callable[[str], AbstractContextManager[Mounts]]
     watch: Watch = field(default_factory=Watch)
     meet: Callable[[], None] = lambda: None
 
@@ -120,7 +120,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         lab = Lab(outward=_leads_out(order, scenario, say), lends_host=True)
         platform = registry.create(order.platform, name, directory, lab, order.accelerator, machines=_MACHINES)
         undo.callback(platform.close)
-        images, mounts = _prepare(order, scenario, platform, directory, say)
+        images, mounts = _prepare(order, scenario, platform, directory, say, undo)
         services = tuple(complete(service, images[service.name]) for service in scenario.services)
         scenario = replace(scenario, services=services)
         ready_at = scenario.settings.ready
@@ -132,7 +132,9 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
             lab.when_entered(way.connect)
         undo.enter_context(lab)
         logs = _Logs(records.make_logs(directory))
-        around = _Surroundings(scenario, _with_patience(scenario.settings, order), images, lab, logs, mounts)
+        around = _Surroundings(
+            scenario, _with_patience(scenario.settings, order), images, lab, logs, lambda _: nullcontext(mounts)
+        )
         may_complete = [one.name for one in scenario.services if one.name != ready_at.service]
         stop = partial(_stop, order.project, platform, scenario, lambda: application)
         application: Application = Application(
@@ -168,8 +170,6 @@ def _check(services: Sequence[Service], platform: str) -> None:
     registry.require_grants([platform], services)
     require_spaces([platform], services, registry.MACHINES)
     registry.require_programs([platform])
-    if platform != "container":
-        require_no_shared(services, platform)
 
 
 @contextmanager
@@ -195,24 +195,29 @@ def _with_patience(settings: Settings, order: Order) -> Settings:
 
 
 def _prepare(
-    order: Order, scenario: Scenario, platform: Platform, directory: Path, say: Callable[[str], None]
+    order: Order,
+    scenario: Scenario,
+    platform: Platform,
+    directory: Path,
+    say: Callable[[str], None],
+    undo: ExitStack,
 ) -> tuple[dict[str, Image], Mounts]:
     """Build the images, prepare the platform, and return the images with what is mounted in the services: the host's
-    own files where those can be, or else copies of them in the images."""
+    own files where those can be, until ``undo``, or else copies of them in the images."""
     services, application = scenario.services, scenario.application
-    mounts: dict[str, tuple[Mount, ...]] = {}
-    if isinstance(platform, Reachable):
+    mounts: Mounts = NOTHING_OF_HOST
+    if not isinstance(platform, Reachable) and not (isinstance(platform, Executing) and platform.executes):
+        for line in list_substituted(services):
+            say(line)
+    refusal = registry.find_share_refusal(order.platform) if any(map(has_contents, services)) else ""
+    if refusal:
+        require_no_shared(services, order.platform, refusal)
+        say(f"what is mounted is copied into the images, and nothing comes back from {order.platform}: {refusal}")
+        images = build_images(scenario, say, order.base)
+    else:
         images = build_images(scenario, say, order.base, contents=False)
         places = Places(volumes_folder(order.project), directory / "files")
-        prepare_places(places, services, application, images)
-        mounts = {service.name: list_mounts(service, application, places) for service in services}
-    else:
-        if not (isinstance(platform, Executing) and platform.executes):
-            for line in list_substituted(services):
-                say(line)
-        if any(map(has_contents, services)):
-            say(f"what is mounted is copied into the images: nothing that {order.platform} writes there comes back")
-        images = build_images(scenario, say, order.base)
+        mounts = undo.enter_context(prepare_places(places, services, application, images))
     say(f"preparing {order.platform}")
     platform.prepare(scenario, images)
     return images, mounts

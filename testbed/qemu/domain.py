@@ -16,6 +16,7 @@ from runtime.spec import Resources
 from testbed.qemu.pinning import Pinning
 from testbed.qemu.variants import Memory
 from vm_images.page_cache import CacheMode, io_mode
+from vm_images.plans.guest import SHARE_TAG
 
 QEMU_NAMESPACE = "http://libvirt.org/schemas/domain/qemu/1.0"
 # The environment variable by which the launcher, in QEMU's place, finds its plan.
@@ -50,8 +51,8 @@ class Domain(Struct, frozen=True):
 
     ``tap`` is the host's end of the network card, which is ours to make when a ``daemon`` starts QEMU. ``unlabelled``
     are the security models, as libvirt calls them, that leave QEMU alone. With a ``port_socket`` the machine has a port
-    for commands, whose other end listens there. With a ``pinning`` each virtual processor
-    runs on one of the host's, and the guest is shown their topology and caches.
+    for commands, whose other end listens there; at ``share_socket`` listens what lends it directories of the host. With
+    a ``pinning`` each virtual processor runs on one of the host's, and the guest is shown their topology and caches.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Domain(Struct, frozen=True):
     unlabelled: tuple[str, ...] = ()
     port_socket: Path | None = None
     pinning: Pinning | None = None
+    share_socket: Path | None = None
 
     @property
     def incoming(self) -> bool:
@@ -163,15 +165,18 @@ def _add_interface(devices: Element, domain: Domain) -> None:
     _put_on_bus(interface, domain.bus, 1 + len(domain.disks))
 
 
-def _add_memory_backing(root: Element, memory: Memory) -> None:
-    """Describe the guest's RAM. By itself QEMU lets KSM merge all guests' pages; a memfd needs no hugetlbfs to be
-    mounted."""
+def _add_memory_backing(root: Element, memory: Memory, *, shared: bool) -> None:
+    """Describe the guest's RAM, which is ``shared`` with whoever lends it directories. By itself QEMU lets KSM merge
+    all guests' pages; a memfd needs no hugetlbfs to be mounted."""
     backing = SubElement(root, "memoryBacking")
     if memory.hugepages:
         add_child(add_child(backing, "hugepages"), "page", size="2", unit="M")
+    if memory.hugepages or shared:
         add_child(backing, "source", type="memfd")
     if not memory.ksm:
         add_child(backing, "nosharepages")
+    if shared:
+        add_child(backing, "access", mode="shared")
     if not len(backing):
         root.remove(backing)
 
@@ -195,6 +200,17 @@ def _add_port(devices: Element, domain: Domain) -> None:
     add_child(channel, "source", mode="connect", path=str(domain.port_socket))
     add_child(channel, "target", type="virtio", name=PORT_NAME)
     add_child(channel, "address", type="virtio-serial", controller="0", bus="0", port="1")
+
+
+def _add_shares(devices: Element, domain: Domain) -> None:
+    """Add the device for the host's directories, which a process of ours serves: libvirt has nothing to start."""
+    if domain.share_socket is None:
+        return
+    shares = add_child(devices, "filesystem", type="mount")
+    add_child(shares, "driver", type="virtiofs", queue="1024")
+    add_child(shares, "source", socket=str(domain.share_socket))
+    add_child(shares, "target", dir=SHARE_TAG)
+    _put_on_bus(shares, domain.bus, 4 + len(domain.disks))
 
 
 def _add_own_tap(extra: Element, domain: Domain) -> None:
@@ -281,7 +297,7 @@ def domain_xml(domain: Domain) -> str:
     root = Element("domain", {"type": "kvm" if domain.accelerator == "kvm" else "qemu", "xmlns:qemu": QEMU_NAMESPACE})
     add_child(root, "name", domain.name)
     add_child(root, "memory", str(domain.memory_bytes), unit="b")
-    _add_memory_backing(root, domain.memory)
+    _add_memory_backing(root, domain.memory, shared=domain.share_socket is not None)
     add_child(root, "vcpu", str(domain.vcpus))
     _add_pinning(root, domain.pinning)
     system = add_child(root, "os")
@@ -303,6 +319,7 @@ def domain_xml(domain: Domain) -> str:
     add_child(serial, "target", type="isa-serial", port="0")
     _add_balloon(devices, domain)
     _add_port(devices, domain)
+    _add_shares(devices, domain)
     _add_labels(root, domain)
     extra = add_child(root, "qemu:commandline")
     _add_own_tap(extra, domain)

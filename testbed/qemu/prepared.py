@@ -20,9 +20,11 @@ from vm_images.guest import Guest
 
 
 class Prepared(Struct, frozen=True):
-    """The guest, and what starts it. ``account`` is the one whose group those of the guests are in."""
+    """The guest, the same with the modules to mount directories of the host, and what starts them. ``account`` is the
+    one whose group those of the guests are in."""
 
     guest: Guest
+    sharing: Guest
     disks: Disks
     verdict: Verdict
     qemu: Path

@@ -24,6 +24,7 @@ from testbed.qemu.connection import destroy_domain
 from testbed.qemu.console import Console
 from testbed.qemu.disks import Disks
 from testbed.qemu.port import Port
+from testbed.qemu.shares import Lending
 from testbed.qemu.tap import remove_tap
 
 _END_TIMEOUT_S = 5.0
@@ -39,7 +40,8 @@ class Running(Struct, frozen=True):
     """A started guest: its libvirt domain, console and files, and when it was asked for and made.
 
     ``paths`` are those of its disks, ``tap`` is the name of one that was made for it, ``account`` the one that its
-    QEMU runs as, ``processors`` those of the host that its own are pinned to, ``port`` the one for commands.
+    QEMU runs as, ``processors`` those of the host that its own are pinned to, ``port`` the one for commands,
+    ``lending`` what lends it directories of the host.
     """
 
     domain: Any
@@ -55,6 +57,7 @@ class Running(Struct, frozen=True):
     created_ns: int
     processors: tuple[int, ...] = ()
     port: Port | None = None
+    lending: Lending | None = None
 
     def end(self) -> None:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""
@@ -66,6 +69,8 @@ class Running(Struct, frozen=True):
                 undo.callback(remove_tap, self.tap)
             if self.port is not None:
                 undo.callback(self.port.close)
+            if self.lending is not None:
+                undo.callback(self.lending.end)
             undo.callback(self.cgroup.remove)
             undo.callback(self.console.wait_for_end, scale(_END_TIMEOUT_S))
             undo.callback(destroy_domain, self.domain)

@@ -60,6 +60,12 @@ def add_contents(
         return store.tag(reference, image.config, (*image.layers, layer), image.history)
 
 
+def copy_source(source: Path, target: Path, service: str) -> None:
+    """Copy a file or directory of the host, with owners, times and attributes; the first link, too, is followed. Raises
+    UsageError for what cannot be copied, or too much of it, and OSError."""
+    _Laying(target.parent, (), service).copy(source, target, source)
+
+
 class _Laying:
     """Lays the files of a service into the tree of a layer that lies above its image's."""
 
@@ -110,13 +116,13 @@ class _Laying:
                 return
             if target.is_dir():
                 shutil.rmtree(target)
-            self._copy(source, target, source)
+            self.copy(source, target, source)
         except OSError as error:
             raise UsageError(f"{self._service}: copy {source} for {mount.target}: {in_words(error)}") from error
         if target.is_dir():
             os.setxattr(target, OPAQUE_XATTR, b"y")
 
-    def _copy(self, source: Path, target: Path, mounted: Path) -> None:
+    def copy(self, source: Path, target: Path, mounted: Path) -> None:
         """Copy a file or a directory, with owners, times and attributes; the first link, too, is followed."""
         pending = [(source.resolve(strict=True), target)]
         while pending:

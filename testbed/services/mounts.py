@@ -1,16 +1,21 @@
 """What is mounted in a service, decided: from the host, from a volume, or new and in memory.
 
-There are two ways in which a service gets what its file mounts. An application that is up as containers sees the host's
-own files, and its volumes outlive it. One that is measured, or that runs in virtual machines, gets the same bytes as a
-further layer of its image (testbed.services.contents), so that both sides have them, and no copy changes another's.
+There are three ways in which a service gets what its file mounts. An application that is up sees the host's own files,
+and its volumes outlive it; machines are lent them (testbed.qemu.shares). In one that is measured each copy has the same
+bytes: as a further layer of the image (testbed.services.contents), or, of what several services share and one writes,
+in directories of the host that are made for the copy (testbed.services.copies). So no copy changes another's. A machine
+that can be lent nothing has a layer in any case, and shares nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.config.types import Mount as OciMount
 from runtime.errors import PrerequisiteError, UsageError
@@ -18,20 +23,25 @@ from runtime.home import is_sealed
 from testbed.compose.model import Application, Content, FileMount, Mount, Service
 from testbed.services.processes import INIT, INIT_TARGET
 
+NO_PARTS: Mapping[Mount, Path] = MappingProxyType({})
 _TMPFS = ("nosuid", "nodev", "noexec")  # as Docker mounts them
 SECRET_MODE = 0o444
 
 
 class Places(Struct, frozen=True):
-    """Where an application's volumes and the files of its secrets and configs are on the host, a directory each."""
+    """Where an application's volumes and the files of its secrets and configs are on the host, a directory each. With
+    ``copies`` it has copies, there, of what is bound of the host."""
 
     volumes: Path
     files: Path
+    copies: Path | None = None
 
-    def volume(self, application: Application, name: str) -> Path:
-        """Return the directory of a volume: its own, or the host's that it is bound to."""
-        bound = next((one.path for one in application.volumes if one.name == name), None)
-        return bound or self.volumes / name
+    def source(self, application: Application, mount: Mount) -> Path:
+        """Return where a volume, or what is bound, is; of one with a ``subpath`` the whole."""
+        bound = find_bound(application, mount)
+        if bound is None:
+            return self.volumes / name_volume(mount)
+        return bound if self.copies is None else self.copies / quote(str(bound), safe="")
 
     def file(self, service: str, number: int) -> Path:
         """Return the file of a service's secret or config, counted from 0."""
@@ -60,11 +70,17 @@ def _tmpfs(mount: Mount) -> OciMount:
     return OciMount(mount.target, "tmpfs", "tmpfs", (*options, *(["ro"] if mount.read_only else [])))
 
 
-def list_mounts(service: Service, application: Application, places: Places) -> tuple[OciMount, ...]:
+def list_mounts(
+    service: Service, application: Application, places: Places, parts: Mapping[Mount, Path] = NO_PARTS
+) -> tuple[OciMount, ...]:
     """Return all that is mounted in a service that sees the host's own files, in the order in which that is possible:
-    a directory before what is mounted in it."""
+    a directory before what is mounted in it. ``parts`` are the sources of mounts that are parts of others."""
     mounts = [
-        *(_of_host(mount, application, places) for mount in service.mounts if mount.kind in ("bind", "volume")),
+        *(
+            _bind_own(parts.get(mount) or places.source(application, mount), mount)
+            for mount in service.mounts
+            if mount.kind in ("bind", "volume")
+        ),
         *list_tmpfs(service),
         *(
             _bind(places.file(service.name, number), one.target, "rbind", "ro")
@@ -75,10 +91,7 @@ def list_mounts(service: Service, application: Application, places: Places) -> t
     return tuple(sorted(mounts, key=lambda mount: mount.destination.count("/")))
 
 
-def _of_host(mount: Mount, application: Application, places: Places) -> OciMount:
-    source = Path(mount.source) if mount.kind == "bind" else places.volume(application, volume_name(mount))
-    if mount.subpath:
-        source = source / mount.subpath
+def _bind_own(source: Path, mount: Mount) -> OciMount:
     return _bind(source, mount.target, "rbind", mount.propagation or "rprivate", "ro" if mount.read_only else "rw")
 
 
@@ -86,18 +99,51 @@ def _bind(source: Path, target: str, *options: str) -> OciMount:
     return OciMount(target, "bind", str(source), options)
 
 
-def volume_name(mount: Mount) -> str:
-    """Return the name of a mount's volume; one without a name is its service's own, by where it is mounted."""
-    return mount.source or mount.target.strip("/").replace("/", "-") or "root"
+def find_bound(application: Application, mount: Mount) -> Path | None:
+    """Return what of the host is mounted, by a bind or by a volume that is bound to it; None for a volume of its
+    own."""
+    if mount.kind == "bind":
+        return Path(mount.source)
+    return next((one.path for one in application.volumes if one.name == mount.source), None)
+
+
+def name_volume(mount: Mount) -> str:
+    """Return the name of a mount's volume; one without a name is its owner's, by where that mounts it. None that a
+    file gives has an @."""
+    return mount.source or f"{mount.owner}@{mount.target.strip('/').replace('/', '-')}"
+
+
+def name_source(mount: Mount) -> str:
+    """Return what a person calls what is mounted: a volume by its name, what is bound by its path."""
+    return mount.source if mount.kind == "bind" else f"volume {name_volume(mount)}"
 
 
 def find_shared(services: Sequence[Service]) -> Mapping[str, tuple[str, ...]]:
-    """Return the named volumes that more than one service mounts, with those."""
+    """Return what more than one service mounts, volumes and what is bound, and one of them may write to, with those."""
     users: dict[str, list[str]] = {}
+    written: set[str] = set()
     for service in services:
-        for name in dict.fromkeys(one.source for one in service.mounts if one.kind == "volume" and one.source):
+        mounted = [one for one in service.mounts if one.kind in ("volume", "bind")]
+        for name in dict.fromkeys(map(name_source, mounted)):
             users.setdefault(name, []).append(service.name)
-    return {name: tuple(of) for name, of in users.items() if len(of) > 1}
+        written |= {name_source(one) for one in mounted if not one.read_only}
+    return {name: tuple(of) for name, of in users.items() if len(of) > 1 and name in written}
+
+
+def split_shared(service: Service, services: Sequence[Service]) -> tuple[Service, Service]:
+    """Return a service with what it mounts for itself of the host, and with what it shares with others (find_shared);
+    file systems in memory are in both."""
+    shared = find_shared(services)
+    common = tuple(one for one in service.mounts if one.kind in ("volume", "bind") and name_source(one) in shared)
+    alone = tuple(one for one in service.mounts if one not in common)
+    memory = tuple(one for one in service.mounts if one.kind == "tmpfs")
+    bare = replace(service, secrets=(), configs=(), init=False)
+    return replace(service, mounts=alone), replace(bare, mounts=(*common, *memory))
+
+
+def describe_shared(services: Sequence[Service]) -> str:
+    """Return what services share, and which of them, in words; empty for nothing."""
+    return "; ".join(f"{name} ({', '.join(users)})" for name, users in find_shared(services).items())
 
 
 def require_init(services: Sequence[Service]) -> None:
@@ -121,10 +167,10 @@ def list_unapplied(services: Sequence[Service]) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def require_no_shared(services: Sequence[Service], where: str) -> None:
-    """Raise UsageError for a volume that several services share, which ``where`` cannot be."""
+def require_no_shared(services: Sequence[Service], where: str, why: str) -> None:
+    """Raise UsageError for what several services share, which ``where`` cannot have, for the reason ``why``."""
     for name, users in find_shared(services).items():
         raise UsageError(
-            f"volume {name} is shared by {' and '.join(users)}, which {where} cannot",
+            f"{name} is shared by {' and '.join(users)}, which {where} cannot have: {why}",
             "bring it up as containers, or give each service a volume of its own",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType
 
 from msgspec.structs import replace
@@ -29,6 +30,11 @@ from testbed.services.sharing import LOOPBACK, is_on_host, list_shared, reach
 # What is mounted in the services that see the host's own files, by service.
 Mounts = Mapping[str, tuple[Mount, ...]]
 NOTHING_OF_HOST: Mounts = MappingProxyType({})
+
+
+def mount_nothing(label: str) -> AbstractContextManager[Mounts]:
+    """Return what a copy of the application has mounted that sees nothing of the host's: nothing."""
+    return nullcontext(NOTHING_OF_HOST)
 
 
 def make_specs(

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from runtime import network
 from runtime.config.default import DEFAULT_PATH
+from runtime.config.types import Mount as OciMount
 from runtime.plan.constants import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID
 from runtime.plan.network import OWN_SOCKET, loopback_steps
 from runtime.plan.process import search_path
@@ -41,6 +42,7 @@ from vm_images.plans.guest import (
     console_steps,
     overlay_steps,
     root_steps,
+    share_steps,
 )
 
 # Where a container host has the layers, each under its name on the disk.
@@ -65,7 +67,7 @@ class ContainerHost(Struct, frozen=True):
     ``mac`` is the bridge's, which no other interface of the lab may have; None: the guest has no network card.
     ``description`` is for the program and will be at DESCRIPTION. With ``commands`` it has a
     port, for the server that the program starts. Containers that are ``held`` begin with a word each through the
-    console, in that order.
+    console, in that order. ``mounts`` are those of its containers.
     """
 
     layers: tuple[str, ...]
@@ -76,6 +78,7 @@ class ContainerHost(Struct, frozen=True):
     description: str
     commands: bool = False
     held: tuple[str, ...] = ()
+    mounts: tuple[OciMount, ...] = ()
 
 
 def _network_steps(mac: str | None) -> tuple[Step, ...]:
@@ -121,6 +124,7 @@ def container_host_plan(host: ContainerHost, modules: Sequence[str]) -> Plan:
             *overlay_steps(DISK, layers=host.layers),
             Mkdir(f"{ROOT}{LAYERS}"),
             Mount(LOWER, f"{ROOT}{LAYERS}", "", MS_BIND),
+            *share_steps(host.mounts, ROOT),
             *root_steps(),
             *cgroup_steps(),
             *(_port_steps() if host.commands else ()),

@@ -19,7 +19,7 @@ disk of layers, how it is entered, and how a workload begins.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from errno import EPERM
 from pathlib import Path
 from stat import S_IFIFO
@@ -39,6 +39,7 @@ from runtime.plan.constants import (
 )
 from runtime.plan.devices import own_mounts
 from runtime.plan.execution import directory_steps, process_end, seccomp_step
+from runtime.plan.mounts import is_bind
 from runtime.plan.network import OWN_SOCKET, link_steps, loopback_steps
 from runtime.plan.root import HOLD_ROOT, hiding_steps, identity_files, written_files
 from runtime.plan.steps import (
@@ -81,6 +82,9 @@ MEMORY_END = "testbed: end of memory"
 DISK, XEN_DISK = "/dev/vda", "/dev/xvda"
 # Where a root on a disk of layers is made: the disk, what is written, and both together.
 LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
+# Where a guest has the directories of the host that its services mount, each by a number, and by which tag its device
+# is known.
+SHARES, SHARE_TAG = "/shares", "testbed"
 # Into the new root without pivot_root.
 MOVE_IN: tuple[Step, ...] = (Mount(".", "/", "", MS_MOVE), Chroot("."), Chdir("/"))
 NO_INPUT = Open("/dev/null", 0, os.O_RDONLY)
@@ -155,11 +159,21 @@ def overlay_steps(
     )
 
 
+def share_steps(mounts: Iterable[OciMount], prefix: str = "") -> tuple[Step, ...]:
+    """Return steps that mount the host's directories at SHARES below ``prefix``, where one of ``mounts`` is of them;
+    the devices in them are none of the guest's."""
+    if not any(is_bind(mount) for mount in mounts):
+        return ()
+    where = f"{prefix}{SHARES}"
+    return (Mkdir(where), Mount(SHARE_TAG, where, "virtiofs", MS_NODEV))
+
+
 def root_steps(
     prefix: str = "", *, volatile: bool = True, mounts: tuple[OciMount, ...] = WORKLOAD_MOUNTS
 ) -> tuple[Step, ...]:
     """Go to the new root, hold it, and make the ``mounts`` in it: the kernel's own file systems, as every container has
-    them, and each tmpfs; /dev and those are in the ``volatile`` one of ``overlay_steps``, if there is that."""
+    them, each tmpfs, and what is bound of SHARES; /dev and each tmpfs are in the ``volatile`` one of ``overlay_steps``,
+    if there is that."""
     memory = f"{prefix}{VOLATILE}" if volatile else ""
     return (Chdir(f"{prefix}{ROOT}"), HOLD_ROOT, *own_mounts(mounts, memory))
 
@@ -252,6 +266,7 @@ def guest_plan(
                 modules, network_steps(spec.link), reports_memory=not served and not pooled
             ),  # two processes cannot read one console
             *_task_limit_steps(spec.resources.pids),
+            *share_steps(spec.mounts),
             *(own if writable_disk else overlay_steps(disk, file_system)),
             *root_steps(volatile=not writable_disk, mounts=spec.all_mounts),
             *(Write(f"proc/sys/{name.replace('.', '/')}", (value,)) for name, value in spec.sysctls),

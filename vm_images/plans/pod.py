@@ -13,12 +13,13 @@ through the console, so that the host decides the order as it does where each se
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
+from runtime.config.types import Mount as OciMount
 from runtime.plan.cgroup import join_steps
 from runtime.plan.constants import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 from runtime.plan.steps import (
@@ -47,6 +48,7 @@ from vm_images.plans.guest import (
     console_steps,
     network_steps,
     serve_commands,
+    share_steps,
 )
 
 _POD, _CGROUP, _LOWER, _DEVICES, _PROC, _HELD = "/pod", "/cgroup", "/lower", "/dev", "/proc", "/held"
@@ -61,8 +63,9 @@ def executing(service: str) -> str:
     return f"testbed: {service}: exec"
 
 
-def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
-    """Return a root for PID 1 with the disks, the cgroups, and a directory for the services to mount their tmpfs on."""
+def _root_steps(disks: Sequence[str], mounts: Iterable[OciMount]) -> tuple[Step, ...]:
+    """Return a root for PID 1 with the disks, what the ``mounts`` are of, the cgroups, and a directory for the services
+    to mount their tmpfs on."""
     steps: list[Step] = [Mkdir(_POD), Mount("tmpfs", _POD, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755")]
     steps += [Mkdir(f"{_POD}{path}") for path in ("/tmp", _LOWER, _CGROUP, _PROC)]
     for disk in disks:
@@ -70,6 +73,7 @@ def _root_steps(disks: Sequence[str]) -> tuple[Step, ...]:
         steps += [WaitPath(disk), Mkdir(lower), Mount(disk, lower, "erofs", MS_RDONLY)]
     return (
         *steps,
+        *share_steps(mounts, _POD),
         Mount("cgroup2", f"{_POD}{_CGROUP}", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC),
         Write(f"{_POD}{_CGROUP}/cgroup.subtree_control", (" ".join(f"+{name}" for name in _CONTROLLERS),)),
         NO_INPUT,
@@ -127,7 +131,10 @@ def pod_plan(
     return Plan(
         child=(
             *boot_steps(modules, network_steps(link), reports_memory=False),
-            *_root_steps(tuple(dict.fromkeys(disks[service] for service in specs))),
+            *_root_steps(
+                tuple(dict.fromkeys(disks[service] for service in specs)),
+                [mount for spec in specs.values() for mount in spec.mounts],
+            ),
             *console_steps([service for service in specs if service in held], _HELD),
             *(
                 step

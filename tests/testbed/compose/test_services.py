@@ -46,7 +46,7 @@ MOUNTS = [
     ("~/a:/b", Mount("bind", "/b", "/home/x/a")),
     ("/var/run/docker.sock:/s", Mount("bind", "/s", "/var/run/docker.sock")),
     ("named:/b:nocopy,z", Mount("volume", "/b", "named", copy=False)),
-    ("/b", Mount("volume", "/b")),
+    ("/b", Mount("volume", "/b", owner="web")),
     ("{type: bind, source: a, target: /b, read_only: true, bind: {create_host_path: false, propagation: rslave}}",
      Mount("bind", "/b", "{folder}/a", read_only=True, create=False, propagation="rslave")),
     ("{type: volume, source: named, target: /b, volume: {nocopy: true, subpath: s}}",
@@ -202,7 +202,8 @@ services:
     assert [one.name for one in services] == ["db", "data", "vpn", "web"]
     web = services[-1]
     assert {one.service for one in web.depends_on} == {"db", "data", "vpn"} and web.links == (("db", "database"),)
-    assert [(one.target, one.read_only) for one in web.mounts] == [("/a", True), ("/b", True)]
+    mounts = [(one.target, one.read_only, one.owner) for one in web.mounts]
+    assert mounts == [("/a", True, "data"), ("/b", True, "data")]
     assert services[2].depends_on == (Dependency("db", "service_completed_successfully"),)
     assert web.network_mode == "service:vpn" and web.only_containers == ()
 

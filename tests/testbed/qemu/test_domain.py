@@ -48,6 +48,16 @@ def test_the_machine_is_what_was_asked_for() -> None:
     assert ElementTree.fromstring(domain_xml(domain("kvm"))).get("type") == "kvm"
 
 
+def test_what_is_lent_comes_through_a_device_and_shared_memory() -> None:
+    root = ElementTree.fromstring(domain_xml(replace(domain(), share_socket=Path("/run/testbed/r/vm/1/shares"))))
+    device, source = root.find("devices/filesystem"), root.find("devices/filesystem/source")
+    assert device is not None and source is not None and source.get("socket") == "/run/testbed/r/vm/1/shares"
+    access, memory = root.find("memoryBacking/access"), root.find("memoryBacking/source")
+    assert access is not None and access.get("mode") == "shared"
+    assert memory is not None and memory.get("type") == "memfd"
+    assert ElementTree.fromstring(domain_xml(domain())).find("memoryBacking/access") is None
+
+
 def test_the_disk_is_shared_and_read_only() -> None:
     disk = ElementTree.fromstring(domain_xml(domain())).find("devices/disk")
     assert disk is not None

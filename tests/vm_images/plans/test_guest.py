@@ -11,9 +11,10 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
+from runtime.config.types import Mount
 from runtime.errors import UsageError
 from runtime.plan import steps as s
-from runtime.plan.constants import MS_MOVE, MS_RDONLY
+from runtime.plan.constants import MOUNT_ATTR_RDONLY, MS_MOVE, MS_RDONLY
 from runtime.plan.encode import encode
 from runtime.plan.explain import explain
 from runtime.plan.root import identity_files, written_files
@@ -192,3 +193,14 @@ def test_a_disk_of_another_kind_is_where_the_root_is(writable: bool) -> None:
     assert [step.path for step in of_type(plan, s.WaitPath)] == [XEN_DISK]
     assert XEN_DISK in [step.source for step in of_type(plan, s.Mount)]
     assert DISK not in explain(plan)
+
+
+def test_what_is_bound_is_of_the_hosts_directories() -> None:
+    mounts = (Mount("/data", "bind", "/shares/0", ("rbind", "rprivate", "ro")), Mount("/memory", "tmpfs", "tmpfs"))
+    steps = list(guest_plan(replace(spec(), mounts=mounts), MODULES).steps())
+    (shares,) = [step for step in steps if isinstance(step, s.Mount) and step.fstype == "virtiofs"]
+    (bound,) = [step for step in steps if isinstance(step, s.Bind) and step.source == "/shares/0"]
+    assert (shares.source, shares.target) == ("testbed", "/shares")
+    assert (bound.target, bound.set, bound.recursive) == ("data", MOUNT_ATTR_RDONLY, True)
+    assert steps.index(shares) < steps.index(bound)
+    assert "virtiofs" not in explain(guest_plan(replace(spec(), mounts=mounts[1:]), MODULES))

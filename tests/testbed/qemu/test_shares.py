@@ -1,0 +1,117 @@
+"""What is lent to guests, by which plan, and that virtiofsd sees nothing else. How guests see it:
+tests/testbed/projects/test_volumes.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from runtime.cgroups import Cgroup
+from runtime.config.types import Mount
+from runtime.errors import PrerequisiteError, TestbedError
+from runtime.spec import Process, Resources, Spec
+from testbed.qemu import shares
+from testbed.qemu.emulator import make_cgroup
+from testbed.qemu.shares import Export, Lending, find_refusal, list_exports, place_in_guest, start_lending
+from testbed.qemu.variants import VARIANTS
+from tests.waiting import until
+from vm_images.kernel import GuestKernel
+
+KERNEL = GuestKernel(Path("/nowhere"), "6.1", "linux-image", "6.1-1", True, (), share_module_names=("virtiofs.ko",))
+SPEC = Spec(
+    Process(("serve",)),
+    (),
+    "web",
+    mounts=(
+        Mount("/data", "bind", "/v/data", ("rbind", "rw")),
+        Mount("/memory", "tmpfs", "tmpfs"),
+        Mount("/again", "bind", "/v/data", ("rbind", "ro")),
+    ),
+)
+OTHER = replace(SPEC, mounts=SPEC.mounts[:1])
+
+
+def test_each_source_is_lent_once_and_found_by_its_number() -> None:
+    exports = list_exports({"web": SPEC, "php": OTHER})
+    assert exports == (Export("/v/data", False), Export("/v/data", True))
+    sources = [mount.source for mount in place_in_guest(SPEC, exports).mounts]
+    assert sources == ["/shares/0", "tmpfs", "/shares/1"]
+    assert not list_exports({"web": replace(SPEC, mounts=SPEC.mounts[1:2])})
+
+
+def test_machines_that_can_be_lent_nothing_say_why() -> None:
+    refused = {name for name, one in VARIANTS.items() if find_refusal(one, KERNEL)}
+    assert refused == {"vm-cloud", "vm-restored", "vm-ksm", "vm-micro"}
+    without = replace(KERNEL, share_module_names=None)
+    assert find_refusal(VARIANTS["vm"], without) == "its kernel, 6.1, has no virtiofs that we know of"
+
+
+def test_the_program_is_the_one_that_qemu_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "_DESCRIPTIONS", (tmp_path,))
+    (tmp_path / "10.json").write_text("{")
+    (tmp_path / "20.json").write_text('{"type": "gpu", "binary": "/bin/true"}')
+    with pytest.raises(PrerequisiteError, match="no virtiofsd"):
+        shares.find_virtiofsd()
+    assert "no virtiofsd" in find_refusal(VARIANTS["vm"], KERNEL)
+    (tmp_path / "30.json").write_text('{"type": "fs", "binary": "/bin/true", "tags": []}')
+    assert shares.find_virtiofsd() == Path("/bin/true")
+
+
+@pytest.fixture
+def cgroup(run_name: str) -> Iterator[Cgroup]:
+    cgroup = Cgroup(f"testbed/{run_name}/guest")
+    cgroup.make_parent()
+    make_cgroup(cgroup, Resources())
+    yield cgroup
+    cgroup.kill()
+    cgroup.remove()
+
+
+def connect(lending: Lending, path: Path, cgroup: Cgroup) -> int:
+    """Return the process that serves, once it has confined itself."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.connect(str(path))
+        until(lambda: len(cgroup.pids()) > 1, told=lending.read_words)
+        server = max(cgroup.pids())
+        until(lambda: sorted(os.listdir(f"/proc/{server}/root")) == ["0", "1"], told=lending.read_words)
+        check_confined(server)
+    return server
+
+
+def check_confined(server: int) -> None:
+    root = Path(f"/proc/{server}/root")
+    assert (root / "0" / "page").read_text() == "here" and (root / "1").is_file()
+    options = {
+        line.split()[4]: line.split()[5].split(",")
+        for line in Path(f"/proc/{server}/mountinfo").read_text().splitlines()
+    }
+    assert "ro" in options["/"] and "rw" in options["/0"] and "ro" in options["/1"]
+    assert all({"nosuid", "nodev", "noexec"} <= {*options[path]} for path in ("/", "/0", "/1"))
+    status = Path(f"/proc/{server}/status").read_text()
+    held = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd")), 16)
+    assert not held >> 27 & 1 and not held >> 21 & 1, "CAP_MKNOD, CAP_SYS_ADMIN"
+
+
+@pytest.mark.root
+def test_the_server_sees_what_is_lent_and_nothing_else(tmp_path: Path, cgroup: Cgroup) -> None:
+    (tmp_path / "lent").mkdir()
+    (tmp_path / "lent" / "page").write_text("here")
+    exports = (Export(str(tmp_path / "lent"), False), Export(str(tmp_path / "lent" / "page"), True))
+    lending = start_lending(exports, tmp_path / "socket", cgroup, coherent=True)
+    try:
+        connect(lending, tmp_path / "socket", cgroup)
+    finally:
+        lending.end()
+        lending.end()
+
+
+@pytest.mark.root
+def test_what_cannot_be_lent_is_named_and_leaves_no_process(tmp_path: Path, cgroup: Cgroup) -> None:
+    with pytest.raises(TestbedError, match=f"open_tree {tmp_path}/gone .*: No such file or directory"):
+        start_lending((Export(str(tmp_path / "gone"), False),), tmp_path / "socket", cgroup, coherent=False)
+    assert not cgroup.pids()
