@@ -16,6 +16,7 @@ from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.steps import CheckExecutable, CloseOnExec, Exec, Plan, ServeCommands
 from testbed.qemu.port import Port
+from tests.waiting import until
 
 PATH = "/bin:/usr/bin"
 
@@ -53,6 +54,7 @@ def served_port(tmp_path: Path) -> Iterator[Port]:
         for thread in threads:
             thread.start()
         try:
+            until(lambda: one.connected)
             yield one
         finally:
             one.close()
