@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 from contextlib import suppress
+from pathlib import Path
 
 from runtime.cgroups import Cgroup
 from runtime.cgroups.placing import hierarchies_for
@@ -140,6 +141,21 @@ def _end(pid: int, start_time: int, caller: Caller) -> None:
         os.close(pidfd)
 
 
+def _end_unrecorded(pid: int, start_time: int, caller: Caller) -> None:
+    """Kill a process of whose cgroup nothing is known but by the process. Raises ProcessGone.
+
+    On cgroup v1 a frozen process cannot die, so it is thawed.
+    """
+    pidfd = open_pidfd(pid, start_time)  # that it is ours, before its cgroup is touched
+    os.close(pidfd)
+    with suppress(TestbedError, OSError):
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if "freezer" in controllers.split(","):
+                Cgroup(name.strip("/"), hierarchies_for(name.strip("/"))).freeze(False, by=caller)
+    _end(pid, start_time, caller)
+
+
 def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> None:
     """Delete a stopped container or, with ``force``, any: end its processes, remove its cgroup, run its poststop hooks
     and remove its state.
@@ -158,7 +174,7 @@ def delete(container: StateDir, caller: Caller, *, force: bool, warn: Warn) -> N
         if not force:
             raise
         with suppress(Damaged, ProcessGone):
-            _end(*container.process(), caller)
+            _end_unrecorded(*container.process(), caller)
         # its creation was killed before anything was recorded, or the record is damaged
         caller.later(*container.removal_steps())
         return

@@ -210,6 +210,21 @@ def damaged(name: str, content: bytes) -> Iterator[bytes]:
             yield json.dumps({**record, "choices": {**record["choices"], choice: []}}).encode()
 
 
+def test_a_paused_container_whose_record_is_damaged_can_be_deleted(oci: Runtime) -> None:
+    """Where the host has cgroup v1, what is frozen does not die."""
+    oci.shell("sleep 1000")
+    oci("create", "a")
+    oci("start", "a")
+    pid = oci.state("a")["pid"]
+    started = start_time(pid)
+    cgroup = Cgroup(oci.config()["linux"]["cgroupsPath"].strip("/"), all_hierarchies())
+    oci("pause", "a")
+    (oci.root / "a" / "record.json").write_text("{")
+    assert said(oci.root, "delete", "--force", "a")[0] == 0
+    assert not (oci.root / "a").exists() and not alive(pid, started)
+    cgroup.remove()
+
+
 @pytest.mark.parametrize("name", ["record.json", "process", "lock", "start"])
 def test_damaged_state(name: str, oci: Runtime) -> None:
     """Each command says so; ``delete --force`` takes it away, and the process with it."""
