@@ -27,15 +27,15 @@ from testbed.neighbours.cases import list_cases
 from testbed.platforms import registry
 from testbed.platforms.own_kernel import require_options
 from testbed.platforms.registry import Machines
-from testbed.platforms.spaces import require_apart_on_host, require_spaces
+from testbed.platforms.requirements import list_not_restarted, require_services
+from testbed.platforms.spaces import require_apart_on_host
 from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
 from testbed.scenario import consolidation as servers
-from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
-from testbed.services.kernel import require_sysctls
-from testbed.services.mounts import describe_shared, list_unapplied, require_init, require_no_shared
+from testbed.services.mounts import describe_shared, list_unapplied, require_no_shared
 from testbed.services.sharing import list_lines
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
@@ -231,9 +231,9 @@ def check_options(
     names = asked if options.duet else (*list_missing_cold(asked), *asked)
     if names != asked:
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
-    _check_services(names, scenario.services)
+    require_services(names, scenario.services)
     _check_shared(names, scenario, progress)
-    said = (*list_unapplied(scenario.services), *registry.list_not_restarted(names, scenario.services))
+    said = (*list_unapplied(scenario.services), *list_not_restarted(names, scenario.services))
     hosted = list_lines(scenario.services, measured=True)
     for line in (*said, *list_substituted(scenario.services), *hosted):
         progress(line)
@@ -261,18 +261,6 @@ def check_options(
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)
     return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
-
-
-def _check_services(names: Sequence[str], services: Sequence[Service]) -> None:
-    """Raise UsageError for what one of the platforms, or no copy that is measured, can do for the services, and
-    PrerequisiteError for what this host lacks."""
-    registry.require_containers(names, services)
-    registry.require_memory(names, services)
-    registry.require_mounts(names, services)
-    registry.require_grants(names, services)
-    require_spaces(names, services, registry.MACHINES)
-    require_init(services)
-    require_sysctls(services)
 
 
 def _check_shared(names: Sequence[str], scenario: Scenario, progress: Callable[[str], None]) -> None:

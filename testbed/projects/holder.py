@@ -37,7 +37,7 @@ from testbed.measures.application import Application
 from testbed.measures.conditions import list_substituted
 from testbed.platforms import registry
 from testbed.platforms.protocol import Executing, Instance, Platform, Reachable
-from testbed.platforms.spaces import require_spaces
+from testbed.platforms.requirements import list_not_restarted, require_services
 from testbed.platforms.vm import VmPlatform
 from testbed.projects import record as records
 from testbed.projects.commands import SOCKET, CommandServer, Request
@@ -47,12 +47,11 @@ from testbed.projects.record import Member, Record
 from testbed.projects.stopping import MOST_GRACE_S, read_grace, stop_gently
 from testbed.projects.volumes import volumes_folder
 from testbed.qemu.port import Port
-from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.contents import has_contents
 from testbed.services.filling import prepare_places
-from testbed.services.kernel import require_sysctls
-from testbed.services.mounts import Places, list_unapplied, require_init, require_no_shared
+from testbed.services.mounts import Places, list_unapplied, require_no_shared
 from testbed.services.naming import leads_out
 from testbed.services.processes import complete
 from testbed.services.sharing import list_lines
@@ -107,10 +106,11 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     """
     scenario = load_scenario(order.scenario, Path(order.scenarios), order.asked)
     hosted = list_lines(scenario.services, measured=False)
-    restarts = registry.list_not_restarted([order.platform], scenario.services)
+    restarts = list_not_restarted([order.platform], scenario.services)
     for note in (*scenario.application.notes, *list_unapplied(scenario.services), *hosted, *restarts):
         say(note)
-    _check(scenario.services, order.platform)
+    require_services([order.platform], scenario.services)
+    registry.require_programs([order.platform])
     name = records.lease_name(order.project)
     with Undo() as undo:
         directory = undo.enter_context(lease(name))
@@ -159,17 +159,6 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
         records.write(directory, record)
         ready()
         _watch(directory, record, observe)
-
-
-def _check(services: Sequence[Service], platform: str) -> None:
-    """Raise UsageError or PrerequisiteError for what the platform, or this host, cannot do for the services."""
-    require_init(services)
-    require_sysctls(services)
-    registry.require_memory([platform], services)
-    registry.require_containers([platform], services)
-    registry.require_grants([platform], services)
-    require_spaces([platform], services, registry.MACHINES)
-    registry.require_programs([platform])
 
 
 @contextmanager

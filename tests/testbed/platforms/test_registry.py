@@ -9,43 +9,13 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
-from runtime.spec import Resources
-from testbed.compose.model import Mount
 from testbed.lab import Lab
 from testbed.platforms import registry
 from testbed.platforms.needs import Host
 from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.platforms.peers.names import PEERS
-from testbed.platforms.registry import require_memory
 from testbed.platforms.rungs.names import RUNGS
 from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
-from testbed.scenario.model import Service
-
-
-def services(**mebibytes: int) -> tuple[Service, ...]:
-    return tuple(Service(name, Resources(memory_bytes=size << 20, cpus=1)) for name, size in mebibytes.items())
-
-
-def test_all_services_too_small_for_a_machine_are_named_at_once() -> None:
-    with pytest.raises(UsageError) as caught:
-        require_memory(("container", "vm", "vm-micro"), services(web=64, store=128, cache=8))
-    assert caught.value.message.splitlines() == [
-        "service web: 64 MiB of memory are too little for a virtual machine, which needs 80 MiB",
-        "service cache: 8 MiB of memory are too little for a virtual machine, which needs 80 MiB",
-    ]
-
-
-def test_what_shares_a_machine_needs_its_memory_together() -> None:
-    require_memory(("vm-pod",), services(web=64, cache=16))
-    with pytest.raises(UsageError, match="service web and cache: 79 MiB"):
-        require_memory(("vm-pod",), services(web=64, cache=15))
-
-
-def test_containers_need_none() -> None:
-    containers = ("container", "libvirt-lxc", "vm-containers")
-    require_memory(containers, services(web=1))
-    with pytest.raises(UsageError, match="service web: 1 MiB"):
-        require_memory((*containers, "vm"), services(web=1))
 
 
 def test_every_variant_is_a_platform() -> None:
@@ -151,26 +121,3 @@ def test_what_no_class_makes_is_refused_and_not_half_ignored(variant: Variant, r
         patch.setattr(registry, "VARIANTS", {variant.name: variant})
         with pytest.raises(UsageError, match=f"no platform makes {variant.name}: {reason}"):
             registry.create(variant.name, "run", tmp_path, Lab())
-
-
-def test_what_is_of_this_host_is_refused_to_machines_by_name() -> None:
-    limits = Resources(memory_bytes=256 << 20, cpus=1)
-    services = [
-        Service("web", limits),
-        Service("agent", limits, only_containers=(("pid", "the processes of the host"),)),
-    ]
-    registry.require_containers(["container", "crun"], services)
-    registry.require_containers(["vm"], services[:1])
-    with pytest.raises(
-        UsageError, match=r"agent.pid: the processes of the host: vm, vm-micro cannot have that"
-    ) as caught:
-        registry.require_containers(["container", "vm", "vm-micro"], services)
-    assert "--platforms container" in caught.value.hint
-
-
-def test_what_a_peer_is_not_told_is_refused() -> None:
-    service = Service("web", Resources(), mounts=(Mount("tmpfs", "/t"), Mount("bind", "/b", "/x")), read_only=True)
-    registry.require_mounts(("container", "vm", "crun"), (service,))
-    registry.require_mounts(("bwrap", "docker"), (Service("web", Resources()),))
-    with pytest.raises(UsageError, match="web: read_only; web: tmpfs at /t: not on bwrap, docker"):
-        registry.require_mounts(("container", "bwrap", "docker"), (service,))

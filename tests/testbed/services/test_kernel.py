@@ -11,7 +11,7 @@ from runtime.config.resources import DeviceRule
 from runtime.errors import UsageError
 from runtime.spec import Process, Resources, Spec, configuration
 from testbed.compose.model import HostDevice, Service
-from testbed.platforms.registry import require_grants
+from testbed.platforms.requirements import require_grants
 from testbed.services.kernel import find_devices, require_sysctls
 
 WEB = Service("web", Resources())
