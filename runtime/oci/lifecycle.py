@@ -23,7 +23,7 @@ from runtime.oci.passing import pass_listener
 from runtime.oci.scoped import remove_container_cgroup
 from runtime.oci.state import Damaged, Record, StateDir, oci_state, status
 from runtime.plan import steps as s
-from runtime.processes import ProcessGone, executed, open_pidfd, wait_exit
+from runtime.processes import ProcessGone, alive, executed, open_pidfd, wait_exit
 
 
 class PoststartError(TestbedError):
@@ -146,13 +146,12 @@ def _end_unrecorded(pid: int, start_time: int, caller: Caller) -> None:
 
     On cgroup v1 a frozen process cannot die, so it is thawed.
     """
-    pidfd = open_pidfd(pid, start_time)  # that it is ours, before its cgroup is touched
-    os.close(pidfd)
     with suppress(TestbedError, OSError):
-        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
-            _, controllers, name = line.split(":", 2)
+        for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if alive(pid, start_time) else ():
+            _, controllers, path = line.split(":", 2)
             if "freezer" in controllers.split(","):
-                Cgroup(name.strip("/"), hierarchies_for(name.strip("/"))).freeze(False, by=caller)
+                name = path.strip("/")
+                Cgroup(name, hierarchies_for(name)).freeze(False, by=caller)
     _end(pid, start_time, caller)
 
 

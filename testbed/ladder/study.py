@@ -246,10 +246,8 @@ def _prepare(
             platform = registry.create(target.platform, run_id, scratch, lab, accelerator)
             undo.callback(platform.close)
             progress(f"preparing {target.name}")
-            if isinstance(platform, Saving):
-                platform.prepare_images(
-                    images.values()
-                )  # what it is attacked and priced by is saved when its turn comes
+            if isinstance(platform, Saving):  # what it is attacked and priced by is saved when its turn comes
+                platform.prepare_images(images.values())
             else:
                 platform.prepare(scenario, images)
         except PrerequisiteError as error:

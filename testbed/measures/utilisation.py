@@ -39,8 +39,8 @@ class Window(Struct, frozen=True):
 
     ``used`` has one entry an instance, by its part of the application; ``metered_bytes`` is what all have after the
     last answer where no cgroup has them. ``sampled`` is what sampling took, and ``own_cpu_s`` what this process used
-    meanwhile. ``counted`` are the counts before the warm-up's first request and
-    after the last answer: to read them in between would delay requests.
+    meanwhile. ``counted`` are the counts before the warm-up's first request and after the last answer: to read them in
+    between would delay requests.
     """
 
     load: LoadResult

@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -32,7 +33,7 @@ class Guest(Protocol):
 G = TypeVar("G", bound=Guest)
 
 
-class Guests(Generic[G]):
+class Guests(ABC, Generic[G]):
     """The part of a platform of guests that says how they are. ``noun`` is what one is called, ``last_phase`` the last
     of a start before its port opens."""
 
@@ -47,9 +48,9 @@ class Guests(Generic[G]):
         return False
 
     @property
+    @abstractmethod
     def uri(self) -> str:
         """The connection to libvirt that all guests have."""
-        raise NotImplementedError
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""

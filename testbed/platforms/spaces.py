@@ -8,12 +8,12 @@ from types import MappingProxyType
 from runtime.errors import UsageError
 from testbed.compose.model import Service
 from testbed.compose.sharing import HOST, NONE, find_lender
+from testbed.services.sharing import KINDS
 
 # What can be asked for: the model's fields, with what they say.
 _OTHERS = ("network_mode: service", "pid: service", "ipc: service")
 _WITHOUT = f"ipc: {NONE}"
-_HOSTS = tuple(f"{key}: {HOST}" for key in ("network_mode", "pid", "ipc", "uts", "cgroup"))
-_FIELDS = ("network_mode", "pid", "ipc", "uts", "cgroup")
+_HOSTS = tuple(f"{key}: {HOST}" for key in KINDS)
 # All services of a machine share its network, in vm-pod by nature; containers in one share what they share on a host.
 _ABLE: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -29,7 +29,7 @@ _ABLE: Mapping[str, frozenset[str]] = MappingProxyType(
 def _list_asked(service: Service) -> list[tuple[str, str]]:
     """Return what a service asks for of namespaces, as in _ABLE and as its file has it."""
     asked = []
-    for key in _FIELDS:
+    for key in KINDS:
         mode = getattr(service, key)
         if find_lender(service, key):
             asked.append((f"{key}: service", f"{service.name}.{key}: {mode}"))

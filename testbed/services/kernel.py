@@ -13,9 +13,10 @@ from runtime.errors import UsageError
 from runtime.spec import GrantedDevice
 from testbed.compose.model import HostDevice, Service
 from testbed.compose.sharing import HOST, find_owner
+from testbed.services.sharing import KINDS
 
-# The keys that can say that a namespace is the host's, by its kind.
-_KEYS = {"network": "network_mode", "ipc": "ipc", "uts": "uts"}
+# The model's fields by the kinds of namespaces.
+_KEYS = {kind: key for key, kind in KINDS.items()}
 
 
 def require_sysctls(services: Sequence[Service]) -> None:

@@ -7,20 +7,23 @@ network stay in namespaces that the run has made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from testbed.compose.model import Pairs, Service
 from testbed.compose.sharing import HOST, find_lender, find_owner
 
 LOOPBACK = "127.0.0.1"
 # The kinds of namespaces, as the OCI configuration has them, by the model's fields.
-_KINDS = {"network_mode": "network", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+KINDS: Mapping[str, str] = MappingProxyType(
+    {"network_mode": "network", "pid": "pid", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+)
 
 
 def list_shared(service: Service, host_path: str) -> Pairs:
     """Return the kinds of namespaces that a service shares, each with whose they are (``runtime.spec.Spec``); the
     host's network is at ``host_path``, or the caller's."""
     shared = []
-    for key, kind in _KINDS.items():
+    for key, kind in KINDS.items():
         if getattr(service, key) == HOST:
             shared.append((kind, host_path if kind == "network" else ""))
         elif lender := find_lender(service, key):
