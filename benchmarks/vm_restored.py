@@ -29,8 +29,9 @@ from benchmarks.command import perform  # noqa: E402
 from runtime.lease import lease  # noqa: E402
 from testbed.images import build_images  # noqa: E402
 from testbed.lab import Lab  # noqa: E402
-from testbed.measures.application import Application, Timeline  # noqa: E402
+from testbed.measures.application import Application  # noqa: E402
 from testbed.measures.context import RunContext  # noqa: E402
+from testbed.measures.timeline import Timeline  # noqa: E402
 from testbed.platforms import registry  # noqa: E402
 from testbed.platforms.protocol import Platform  # noqa: E402
 from testbed.progress import print_progress  # noqa: E402

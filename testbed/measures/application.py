@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from functools import partial
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 
-from msgspec import Struct
-
-from runtime.cgroups import Cgroup, Throttling
+from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, WorkloadError
 from testbed.compose.model import Service
 from testbed.compose.sharing import list_borrowers
@@ -21,6 +19,7 @@ from testbed.measures.context import Surroundings
 from testbed.measures.first_processes import FirstProcesses
 from testbed.measures.instances import find_targets, make_instances, make_questions, quote_console
 from testbed.measures.restarts import Restarts
+from testbed.measures.timeline import Timeline, make_timeline
 from testbed.platforms.protocol import (
     Concluding,
     Executing,
@@ -42,25 +41,6 @@ from testbed.services.sharing import is_on_host, lends_ports, reach
 
 # How often it is looked whether what a service waits for is so.
 _LOOK_S = 0.005
-
-
-class Timeline(Struct, frozen=True):
-    """When a start reached what, in nanoseconds of CLOCK_MONOTONIC.
-
-    ``services`` has each service's phases by name, in the order of the scenario: those of the platform (see
-    testbed.platforms.protocol.Started) and ``port_open`` when a port of it is known. ``port_open_ns`` and
-    ``ready_ns`` are the application's: the ready check's port, and its first right answer or, where that was later,
-    when the last other port opened: a client that answers does not make a database ready. ``held_back`` is what the
-    quota of processor time took of each instance until then, by its part of the application. ``counted`` are the counts
-    just before the request and, as soon as its time is known, when it was ready; None when they could not be read.
-    """
-
-    requested_ns: int
-    services: Mapping[str, Mapping[str, int]]
-    port_open_ns: int
-    ready_ns: int
-    held_back: Mapping[str, Throttling] = MappingProxyType({})
-    counted: tuple[counting.Tally | None, counting.Tally | None] = (None, None)
 
 
 def ready_timeout_s(ready: Ready, platform: Platform) -> float:
@@ -181,9 +161,13 @@ class Application:
             assert isinstance(self._platform, Together)
             wait(service)
             self._platform.begin_service(instance, service)
-            while not first_processes.seen(service):
-                self._watch(first_processes)
-                time.sleep(_LOOK_S)
+            self._await_first(service, first_processes)
+
+    def _await_first(self, service: str, first_processes: FirstProcesses) -> None:
+        """Wait until the first process of a service runs."""
+        while not first_processes.seen(service):
+            self._watch(first_processes)
+            time.sleep(_LOOK_S)
 
     def _part(
         self,
@@ -219,9 +203,7 @@ class Application:
             service = services[awaited.service]
             if awaited.condition == HEALTHY and (self.checks is None or not is_checked(service)):
                 self._ask(self._list_ports(service), first_processes, requested_ns, timeout_s)
-                while not first_processes.seen(service.name):  # one that has no port to ask
-                    self._watch(first_processes)
-                    time.sleep(_LOOK_S)
+                self._await_first(service.name, first_processes)  # of one that has no port to ask
                 continue
             try:
                 while not judge(awaited, self._health(service.name), self._final_status(service.name)):
@@ -290,20 +272,8 @@ class Application:
             self._watch(first_processes)
             time.sleep(0.001)
         counted = before, counting.read(self._platform, self.instances)
-        opened: dict[str, int] = {}
-        for question, answer in zip(asked, answers, strict=True):
-            opened[question.service] = max(opened.get(question.service, 0), answer.open_ns)
-        services = {
-            service: _phases(first_processes.phases[service], opened.get(service))
-            for instance in self.instances
-            for service in instance.specs
-        }
-        held_back = throttling.read(self.parts())
-        if not answers:  # without a port, it is ready when its processes run
-            running_ns = max(max(phases.values()) for phases in services.values())
-            return Timeline(requested_ns, services, running_ns, running_ns, held_back, counted)
-        ready_ns = max(answers[0].ready_ns, *opened.values())
-        return Timeline(requested_ns, services, answers[0].open_ns, ready_ns, held_back, counted)
+        phases = {service: first_processes.phases[service] for service in self._instance_of}
+        return make_timeline(requested_ns, phases, asked, answers, throttling.read(self.parts()), counted)
 
     def revive(self) -> list[Instance]:
         """Start each instance again that has ended, is to be started again and has waited long enough; return those.
@@ -419,8 +389,3 @@ def list_targets(applications: Sequence[Application]) -> dict[str, Target]:
     instances = [instance for application in applications for instance in application.instances]
     cgroups = {name: cgroup for application in applications for name, cgroup in application.cgroups().items()}
     return find_targets(instances, cgroups)
-
-
-def _phases(platform_phases: Mapping[str, int], open_ns: int | None) -> dict[str, int]:
-    """Return a service's phases: the platform's and, when a port of it was asked, when its last one opened."""
-    return {**platform_phases, **({} if open_ns is None else {"port_open": open_ns})}

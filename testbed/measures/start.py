@@ -8,10 +8,11 @@ from statistics import median
 
 from testbed.load.open_loop import Target
 from testbed.measures import counting, metering, overhead, throttling
-from testbed.measures.application import Application, Timeline
+from testbed.measures.application import Application
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.steady import Answered, choose_window_s, find_steady, watch_latency
+from testbed.measures.timeline import Timeline
 from testbed.platforms.protocol import Filled
 from testbed.results import Metric, Trial
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from runtime.cgroups import Throttling
-from testbed.measures.application import Timeline
 from testbed.measures.context import RunContext
 from testbed.measures.schedule import PlannedTrial
 from testbed.measures.start import make_metrics, make_steady_metrics
 from testbed.measures.steady import Answered
+from testbed.measures.timeline import Timeline
 from testbed.measures.trials import run_trials
 from testbed.platforms.protocol import Filled, Instance
 
