@@ -167,8 +167,8 @@ def count(outcomes: Sequence[Outcome]) -> tuple[Counted, ...]:
 
 
 def choose_limits(platform: Platform) -> Resources:
-    """Return the limits of an instance that is attacked."""
-    return MACHINE_LIMITS if platform.virtual else LIMITS
+    """Return the limits of an instance that is attacked: what a hypervisor caps boots with a part of a processor."""
+    return MACHINE_LIMITS if platform.virtual and not isinstance(platform, Metered) else LIMITS
 
 
 def shares_directories(platform: Platform) -> bool:
@@ -341,8 +341,8 @@ class _Attacker:
 
     def _was_held(self, one: Attempt, evidence: Evidence, watched: _Watched) -> bool:
         """Whether an attempt on processor time came up against its limit: that of a machine is its processors."""
-        size = choose_limits(self._platform).cpus or 0.0
-        is_full = self._platform.virtual and evidence.used_processors > _GIVEN * size
+        limits = choose_limits(self._platform)
+        is_full = limits is MACHINE_LIMITS and evidence.used_processors > _GIVEN * (limits.cpus or 0.0)
         return is_full or watched.held_back.get(one.index, False)
 
     def _judge_one(self, one: Attempt, trace: Trace, watched: _Watched) -> Outcome:
