@@ -66,6 +66,19 @@ def executed(pid: int, start_time: int = 0) -> bool | None:
     return not stat.flags & _FORKED_ONLY
 
 
+def await_executed(pid: int, start_time: int = 0) -> bool | None:
+    """Tell the same of a process that is about to execute a program, or has ended: wait until it is one of the two.
+
+    What it held may be closed in the middle of an exec, before it shows as done: a guest with CRIU showed that.
+    """
+    while executed(pid, start_time) is False:
+        stat = _stat(pid)
+        if stat is None or stat.state in _DEAD:
+            return executed(pid, start_time)
+        time.sleep(0.001)
+    return executed(pid, start_time)
+
+
 def has_executed(pid: int, start_time: int) -> bool | None:
     """Tell whether the process with this pid and start time has executed a program since it was cloned.
 

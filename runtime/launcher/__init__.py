@@ -30,7 +30,7 @@ from runtime.launcher.messages import FAILED, GO, PID, SYNC
 from runtime.launcher.times import NotedTimes, note_times
 from runtime.plan.encode import encode
 from runtime.plan.steps import PLAN_FD, SYNC_FD, TIMES_FD, Plan, Step
-from runtime.processes import executed
+from runtime.processes import await_executed
 
 STATIC_BINARY = Path(__file__).resolve().parent / "testbed-launcher"
 
@@ -254,7 +254,7 @@ class Launch:
             self._reap(self.pid)
             failure = self._failure or Message(FAILED, -1, ECANCELED)
             raise StepError(self.plan, failure.number, failure.value)
-        if executed(self.pid) is False:
+        if await_executed(self.pid) is False:
             raise not_executed(self.parent.reap(self.pid))
         if self._noted is not None:
             self._noted.conclude()

@@ -23,7 +23,7 @@ from runtime.oci.passing import pass_listener
 from runtime.oci.scoped import remove_container_cgroup
 from runtime.oci.state import Damaged, Record, StateDir, oci_state, status
 from runtime.plan import steps as s
-from runtime.processes import ProcessGone, alive, executed, open_pidfd, wait_exit
+from runtime.processes import ProcessGone, alive, await_executed, open_pidfd, wait_exit
 
 
 class PoststartError(TestbedError):
@@ -90,7 +90,7 @@ def _check_executed(last: Message, record: Record, config: Config) -> None:
     last word tells, but for a death within execve itself, which no filter causes: it would have at the first try."""
     if last.kind == FAILED:  # and a filter kept it from saying so
         raise _failed(last, record, config)
-    told = executed(record.pid, record.start_time)
+    told = await_executed(record.pid, record.start_time)
     if told is False or (told is None and last.kind != EXECUTING):
         raise not_executed()
 

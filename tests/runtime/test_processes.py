@@ -12,7 +12,17 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import UsageError
-from runtime.processes import ProcessGone, alive, executed, open_pidfd, parse_signal, send_signal, start_time, wait_exit
+from runtime.processes import (
+    ProcessGone,
+    alive,
+    await_executed,
+    executed,
+    open_pidfd,
+    parse_signal,
+    send_signal,
+    start_time,
+    wait_exit,
+)
 
 
 @pytest.fixture
@@ -70,6 +80,25 @@ def test_a_process_that_only_was_forked_tells_so_even_when_it_is_dead(executes: 
     os.waitpid(pid, 0)
     os.close(read)
     assert executed(pid) is None, "nobody can tell"
+
+
+@pytest.mark.parametrize("executes", [True, False])
+def test_who_is_about_to_execute_a_program_is_waited_for(executes: bool) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(writing)
+        os.read(reading, 1)
+        time.sleep(0.1)
+        if executes:
+            os.execv("/bin/true", ["true"])
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(reading)
+    assert executed(pid) is False
+    os.close(writing)
+    assert await_executed(pid, start_time(pid)) is executes
+    os.waitpid(pid, 0)
+    assert await_executed(pid) is None, "nobody can tell"
 
 
 def test_no_such_process(sleeper: subprocess.Popen[bytes]) -> None:
