@@ -50,7 +50,7 @@ _HELD, _LOOKS = 0.5, 3
 # alone (measured: 0.25 s after 0.1 s shows 55 to 93 % where 0.5 s after 0.2 s shows 36 to 38).
 WINDOW_S = 0.5
 _LIFE_S = 240
-_START_S, _ANSWER_S, _SETTLE_S, _LOOK_S = 60.0, 2.0, 0.2, 0.02
+_START_S, _ANSWER_S, _SETTLE_S, _LOOK_S = 60.0, 10.0, 0.2, 0.02
 _RESERVE_BYTES = 512 * MIB
 _WORK = re.compile(r"work ([0-9]{1,12}) ([0-9]{1,12})\s")
 _TOOK = re.compile(r"took ([0-9]{1,9})\s")
@@ -195,7 +195,7 @@ class _Pressed:
             if attack in ("descriptors", "watches"):
                 taker = self._make("attacker", ATTACKER_APPLICATION, ("exhaust", attack, str(_LIFE_S)), TENANT)
                 undo.enter_context(self._running(taker))
-                yield partial(self._await_figures, lambda: _find_taken(read_printed(log)))
+                yield partial(self._await_figures, taker, lambda: _find_taken(read_printed(log)))
                 return
             link = self._lab.link(ATTACKER_APPLICATION, 0)
             spec = make_spec(attack, self._neighbour, TENANT, self._ceiling, link, self._window_s)
@@ -203,14 +203,14 @@ class _Pressed:
             patience_s = _START_S * self._platform.patience
             neighbour = undo.enter_context(Neighbour(self._platform, instance, patience_s))
             neighbour.go()
-            yield partial(self._await_figures, lambda: _tell_state(neighbour.read_state()))
+            yield partial(self._await_figures, instance, lambda: _tell_state(neighbour.read_state()))
 
-    def _await_figures(self, read: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Return what an attacker says that it took; nothing when it does not come to say it."""
+    def _await_figures(self, attacker: Instance, read: Callable[[], dict[str, float]]) -> dict[str, float]:
+        """Return what an attacker says that it took; nothing when it has ended, or does not come to say it."""
         deadline_s = time.monotonic() + _ANSWER_S * self._platform.patience
-        while not (figures := read()) and time.monotonic() < deadline_s:
+        while not (figures := read()) and time.monotonic() < deadline_s and self._platform.alive(attacker):
             time.sleep(_LOOK_S)
-        return figures
+        return figures or read()
 
     def _wait_for_work(self) -> None:
         deadline_s = time.monotonic() + _START_S * self._platform.patience
