@@ -13,9 +13,9 @@ from threading import Event
 import pytest
 from _pytest.mark.expression import Expression
 
-from tests.streams import STREAMS, make_commands, make_helper, run_stream, verdict
+from tests.streams import STREAMS, make_commands, make_helpers, run_stream, verdict
 
-REST = "the rest"
+GUESTS, REST = "guests", "the rest"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -39,7 +39,7 @@ def test_every_test_is_in_one_stream() -> None:
 
 def test_all_streams_have_the_selection() -> None:
     for name, command in make_commands(["--durations=10", "-k", "lab"], Path("/turns")).items():
-        shared = ("-p", "tests.turns", "--turns=/turns") if name == REST else ()
+        shared = ("-p", "tests.turns", f"--turns=/turns/{name}") if name in (GUESTS, REST) else ()
         wanted = ("--durations=10", "-k", "lab", "-m", STREAMS[name], *shared)
         assert command[-len(wanted) :] == wanted
 
@@ -48,30 +48,44 @@ def test_coverage_is_measured_when_it_is_asked_for_and_all_of_it_in_one_process(
     commands = make_commands(["--coverage"], Path("/turns"))
     assert [name for name, command in commands.items() if "--cov" in command] == [REST]
     assert not any("--coverage" in command for command in commands.values())
-    assert make_helper(commands) == ()
+    assert list(make_helpers(commands)) == [GUESTS]
     assert not any("--cov" in command for command in make_commands([], Path("/turns")).values())
 
 
 def test_who_helps_begins_at_the_end_of_the_same() -> None:
     commands = make_commands(["-k", "lab"], Path("/turns"))
-    assert make_helper(commands) == (*commands[REST], "--from-the-end")
+    assert make_helpers(commands) == {name: (*commands[name], "--from-the-end") for name in (GUESTS, REST)}
 
 
 @pytest.mark.parametrize(
-    ("status", "is_over", "statuses"),
-    [(0, False, [0, 3]), (1, False, [1, 3]), (5, False, [5, 3]), (2, False, [2]), (0, True, [0])],
+    ("status", "over", "did"),
+    [
+        (0, (), ["own", "of guests", "of the rest"]),
+        (1, (), ["own", "of guests", "of the rest"]),
+        (5, (GUESTS,), ["own", "of the rest"]),
+        (2, (), ["own"]),
+        (0, (GUESTS, REST), ["own"]),
+    ],
 )
 def test_a_stream_helps_unless_it_was_interrupted_or_there_is_nothing_left(
-    status: int, is_over: bool, statuses: list[int]
+    status: int, over: tuple[str, ...], did: list[str]
 ) -> None:
-    rest_is_over = Event()
-    if is_over:
-        rest_is_over.set()
+    is_over = {name: Event() for name in ("own", GUESTS, REST)}
+    for name in over:
+        is_over[name].set()
     with tempfile.TemporaryFile() as output:
-        own, helper = (("sh", "-c", f"echo {name}; exit {code}") for name, code in (("own", status), ("helper", 3)))
-        assert run_stream(own, helper, rest_is_over, output) == statuses
+        helpers = {name: ("sh", "-c", f"echo of {name}; exit 3") for name in (GUESTS, REST)}
+        statuses = run_stream("own", ("sh", "-c", f"echo own; exit {status}"), helpers, is_over, output)
+        assert statuses == [status, *(3 for _ in did[1:])]
+        assert is_over["own"].is_set()
         output.seek(0)
-        assert output.read().decode().split() == ["own", "helper"][: len(statuses)]
+        assert output.read().decode().splitlines() == did
+
+
+def test_a_stream_does_not_help_itself() -> None:
+    is_over = {GUESTS: Event()}
+    with tempfile.TemporaryFile() as output:
+        assert run_stream(GUESTS, ("true",), {GUESTS: ("false",)}, is_over, output) == [0]
 
 
 def test_the_rest_has_the_configuration_of_this_checkout(tmp_path: Path) -> None:
