@@ -40,7 +40,7 @@ from runtime.speed import factor
 from testbed import breakdown
 from testbed.compose.sharing import find_lender
 from testbed.lab import Lab
-from testbed.platforms import docker_client
+from testbed.platforms import docker_client, phases
 from testbed.platforms.docker_client import Daemon, find_daemon
 from testbed.platforms.lxc_cgroups import find_cgroup
 from testbed.platforms.peers.plans import ADMISSION, ENTRY, ENTRY_PLAN, LAUNCHER
@@ -213,12 +213,7 @@ class DockerPlatform:
         """Return the phases, once the workload has been executed. Raises WorkloadError when it never is."""
         running = self._running[instance.name]
         console = running.console
-        if not console.wait_for("first_process", timeout_s):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            raise WorkloadError(
-                f"container {instance.name}: {console.failure or f'its start {end} before its first process'}",
-                f"what it printed is in {instance.log}; its last lines:\n{console.tail()}",
-            )
+        phases.await_first_process(instance, console, timeout_s)
         with suppress(OSError):
             running.cgroup = find_cgroup(running.pid)
         seen = console.phases()

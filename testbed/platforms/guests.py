@@ -62,8 +62,7 @@ class Guests(ABC, Generic[G]):
         console = running.console
         deadline_s = time.monotonic() + timeout_s
         if not all(console.wait_for(phase, deadline_s - time.monotonic()) for phase in wanted):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            raise self._failed(instance, console.failure or f"its start {end} before its first process")
+            raise self._failed(instance, console.explain_delay(timeout_s))
         return phases.arrange_phases(console.phases(), running.requested_ns, running.created_ns)
 
     def alive(self, instance: Instance) -> bool:

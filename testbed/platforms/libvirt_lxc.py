@@ -25,7 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from runtime.cgroups import Cgroup, Hierarchies, hierarchies, require
-from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
+from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.home import store_root
 from runtime.images.model import Image
 from runtime.launcher import STATIC_BINARY
@@ -53,6 +53,7 @@ from testbed import breakdown
 from testbed.host.facts import format_version
 from testbed.host.libvirt_library import load_libvirt
 from testbed.lab import Lab, fix_port
+from testbed.platforms import phases
 from testbed.platforms.lxc_cgroups import find_cgroup, limit_tasks, restrict_hierarchies
 from testbed.platforms.protocol import Instance, Started
 from testbed.qemu.connection import destroy_domain, ensure_event_loop
@@ -340,12 +341,7 @@ class LibvirtLxcPlatform:
         """Return the phases, once the workload has been executed. Raises WorkloadError when it never is."""
         running = self._running[instance.name]
         console = running.console
-        if not console.wait_for("first_process", timeout_s):
-            end = "ended" if console.ended else f"took longer than {timeout_s:g} s"
-            raise WorkloadError(
-                f"container {instance.name}: {console.failure or f'its start {end} before its first process'}",
-                f"what it printed is in {instance.log}; its last lines:\n{console.tail()}",
-            )
+        phases.await_first_process(instance, console, timeout_s)
         seen = console.phases()
         created_ns = min(running.created_ns, *seen.values())
         return Started({"request": running.requested_ns, "created": created_ns, **seen})

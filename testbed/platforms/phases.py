@@ -1,13 +1,24 @@
-"""Arranges what a guest's console showed, and what the host saw by itself, as the phases of its start."""
+"""The phases of a start: waits for the last, and arranges what a console showed and what the host saw by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from testbed.platforms.protocol import Started
+from runtime.errors import WorkloadError
+from testbed.platforms.protocol import Instance, Started
+from testbed.qemu.console import Console
 
 # The host's own work: the machine is described, and QEMU has run so far that it connected to its console.
 _BEFORE_CREATED = ("defined", "spawned")
+
+
+def await_first_process(instance: Instance, console: Console, timeout_s: float) -> None:
+    """Wait until a container's console shows that its workload was executed. Raises WorkloadError when it never was."""
+    if not console.wait_for("first_process", timeout_s):
+        raise WorkloadError(
+            f"container {instance.name}: {console.explain_delay(timeout_s)}",
+            f"what it printed is in {instance.log}; its last lines:\n{console.tail()}",
+        )
 
 
 def arrange_phases(phases: Mapping[str, int], requested_ns: int, created_ns: int) -> Started:

@@ -242,6 +242,11 @@ class Console:
             names = ", ".join(f"{name} {count} times" if count > 1 else name for name, count in self.killed.items())
         return f"; its kernel had killed for want of memory: {names}" if names else ""
 
+    def explain_delay(self, timeout_s: float) -> str:
+        """Return why the first process has not been seen within so long."""
+        end = "ended" if self.ended else f"took longer than {timeout_s:g} s"
+        return self.failure or f"its start {end} before its first process"
+
     @property
     def ended(self) -> bool:
         """Whether QEMU has closed its end."""

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import io
 import json
-import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from runtime.images.descriptors import CONFIG, LAYER_GZIP, MANIFEST, Descriptor, digest_of
 from runtime.images.oci import architecture
 from runtime.registry.repository import Repository
-
-
-def layer_of(files: Mapping[str, bytes]) -> bytes:
-    """The tar of a layer."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def push_blob(repository: Repository, folder: Path, content: bytes, media_type: str) -> Descriptor:

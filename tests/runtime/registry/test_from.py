@@ -11,8 +11,9 @@ from runtime.errors import UsageError
 from runtime.images.rootfs import lookup
 from runtime.images.store import Store
 from runtime.registry.resolving import registry_resolver
+from tests.runtime.images.images import tar_of
 from tests.runtime.registry.conftest import Open
-from tests.runtime.registry.images import layer_of, push_image
+from tests.runtime.registry.images import push_image
 
 pytestmark = pytest.mark.root
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.root
 def test_what_a_dockerfile_names_comes_from_a_registry(registry: str, open_repository: Open, tmp_path: Path) -> None:
     for name in ("one", "two"):
         repository = open_repository(registry, f"library/{name}")
-        push_image(repository, tmp_path, "1", [layer_of({f"{name}/file": name.encode()})])
+        push_image(repository, tmp_path, "1", [tar_of({f"{name}/file": name.encode()})])
     (tmp_path / "context").mkdir()
     dockerfile = tmp_path / "context" / "Dockerfile"
     dockerfile.write_text("FROM one:1\nCOPY --from=two:1 /two/file /copied\n")

@@ -24,15 +24,16 @@ from runtime.registry.errors import NotThereError, RegistryError
 from runtime.registry.pull import pull
 from runtime.registry.repository import Repository
 from runtime.registry.resolving import registry_resolver
+from tests.runtime.images.images import tar_of
 from tests.runtime.registry.conftest import Open, client_of
-from tests.runtime.registry.images import layer_of, members, push_blob, push_image
+from tests.runtime.registry.images import members, push_blob, push_image
 from tests.runtime.registry.servers import Exchange, Faulty, faulty
 
 pytestmark = pytest.mark.root
 ROOT = Path(__file__).resolve().parents[3]
 
 NOISE = random.Random(1).randbytes(2_000_000)
-LAYERS = [layer_of({"a": b"one", "large": NOISE}), layer_of({"b": b"two"}), layer_of({".wh.a": b"", "c": b"three"})]
+LAYERS = [tar_of({"a": b"one", "large": NOISE}), tar_of({"b": b"two"}), tar_of({".wh.a": b"", "c": b"three"})]
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_what_a_list_has_for_a_platform_is_chosen(store: Store, source: Reposito
     machine = architecture()
     listed = []
     for number, (one, variant) in enumerate([("s390x", ""), (machine, ""), ("arm", "v7")]):
-        descriptor = push_image(source, tmp_path, f"part{number}", [layer_of({one: b""})], machine=one)
+        descriptor = push_image(source, tmp_path, f"part{number}", [tar_of({one: b""})], machine=one)
         platform = {"os": "linux", "architecture": one, **({"variant": variant} if variant else {})}
         listed.append(members(descriptor, platform=platform))
     for tag, kind in (("list", INDEX), ("dockers", DOCKER_INDEX)):
@@ -231,9 +232,9 @@ def test_a_damaged_image_leaves_nothing(store: Store, source: Repository, tmp_pa
     layers = [LAYERS[1]]
     diff_ids: list[str] = []
     if fault == "an escape":
-        layers = [layer_of({"../../../escaped": b"x"})]
+        layers = [tar_of({"../../../escaped": b"x"})]
     elif fault == "a bomb":
-        layers = [layer_of({"zeroes": bytes(30 << 20)})]
+        layers = [tar_of({"zeroes": bytes(30 << 20)})]
     elif fault == "a wrong diff_id":
         diff_ids = ["sha256:" + "0" * 64]
     elif fault == "too few layers":

@@ -17,8 +17,9 @@ from runtime.images.store import Store
 from runtime.registry.errors import RegistryError
 from runtime.registry.pull import pull
 from runtime.registry.push import push
+from tests.runtime.images.images import tar_of
 from tests.runtime.registry.conftest import Open, client_of
-from tests.runtime.registry.images import layer_of, push_image
+from tests.runtime.registry.images import push_image
 from tests.runtime.registry.servers import Exchange, Faulty, faulty
 
 pytestmark = pytest.mark.root
@@ -84,7 +85,7 @@ def test_layers_that_were_built_here_are_compressed_on_the_way(
 def test_layers_are_mounted_from_where_the_store_has_them(
     store: Store, open_repository: Open, before: Faulty, tmp_path: Path
 ) -> None:
-    push_image(open_repository(before.host, "here/base"), tmp_path, "1", [layer_of({"a": b"x"}), layer_of({"b": b"y"})])
+    push_image(open_repository(before.host, "here/base"), tmp_path, "1", [tar_of({"a": b"x"}), tar_of({"b": b"y"})])
     lines: list[str] = []
     with client_of(tmp_path) as client:
         pull(store, client, f"{before.host}/here/base:1", print)

@@ -17,8 +17,9 @@ from runtime.images.rootfs import lookup
 from runtime.images.store import Store
 from runtime.registry.pull import pull
 from runtime.registry.serve import served_names, serving
+from tests.runtime.images.images import tar_of
 from tests.runtime.registry.conftest import Open, client_of
-from tests.runtime.registry.images import layer_of, push_image
+from tests.runtime.registry.images import push_image
 
 pytestmark = pytest.mark.root
 
@@ -64,7 +65,7 @@ def test_another_store_pulls_from_it(host: str, image: Image, tmp_path: Path, re
 def test_what_came_from_a_registry_is_served_as_it_came(
     store: Store, registry: str, open_repository: Open, tmp_path: Path
 ) -> None:
-    pushed = push_image(open_repository(registry, "team/other"), tmp_path, "1", [layer_of({"a": b"x"})])
+    pushed = push_image(open_repository(registry, "team/other"), tmp_path, "1", [tar_of({"a": b"x"})])
     with client_of(tmp_path) as client, serving(store) as host:
         pull(store, client, f"{registry}/team/other:1", print)
         received = open_repository(host, "team/other").manifest("1")

@@ -142,6 +142,14 @@ def test_a_failed_step_is_remembered(console: Console) -> None:
     assert console.failure == "testbed: step 32: mkdir /merged: File exists"
 
 
+def test_it_is_said_why_a_first_process_was_not_seen(console: Console) -> None:
+    assert console.explain_delay(2.5) == "its start took longer than 2.5 s before its first process"
+    console.feed(b"", 1)
+    assert console.explain_delay(2.5) == "its start ended before its first process"
+    console.feed(b"testbed: step 32: mkdir /merged: File exists\n", 2)
+    assert console.explain_delay(2.5) == "testbed: step 32: mkdir /merged: File exists"
+
+
 def test_a_console_is_stamped_between_sending_and_seeing(reader: ConsoleReader, tmp_path: Path) -> None:
     console = reader.listen(tmp_path / "socket", tmp_path / "log")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as guest:
