@@ -21,69 +21,41 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from threading import Event
 from typing import BinaryIO
 
 from runtime import planners
+from tests.turns import GUESTS, LONG, REST
 
-# Which tests each stream has, by their markers (pyproject.toml); each test is in one of them.
-_GUESTS = "guests"
-_REST = "the rest"
-STREAMS: Mapping[str, str] = {
-    _GUESTS: "vm and not machine",
-    "the emulated machine, package sources and runs": "machine or (network and not vm)",
-    _REST: "not vm and not machine and not network",
-}
+STREAMS = (GUESTS, LONG, REST)
 # With which others help, in this order.
-_HELPED = (_GUESTS, _REST)
+_HELPED = (GUESTS, REST)
 _COVERAGE = "--coverage"
 _SHARED = ("unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh")
 # pytest's own: with a selection, a stream may have none of the tests.
-_PASSED, _FAILED, _NO_TESTS = 0, 1, 5
+_PASSED, _NO_TESTS = 0, 5
 
 
-def make_commands(arguments: Sequence[str], turns: Path) -> dict[str, tuple[str, ...]]:
-    """Return what each stream executes for these arguments of ours, by its name; beneath the directory ``turns`` it is
-    kept who does what of those that are helped."""
+def make_command(stream: str, arguments: Sequence[str], turns: Path) -> tuple[str, ...]:
+    """Return what a stream executes for these arguments of ours; in the directory ``turns`` is who does what."""
     namespace = _SHARED if os.geteuid() == 0 else ()
-    command = (*namespace, sys.executable, "-m", "pytest", *(one for one in arguments if one != _COVERAGE))
-    commands = {name: (*command, "-m", marked) for name, marked in STREAMS.items()}
-    for name in _HELPED:
-        # As one word: pytest would look for its configuration beside a second.
-        commands[name] += ("-p", "tests.turns", f"--turns={turns / name}")
-    if _COVERAGE in arguments:
-        commands[_REST] = (*command, "-m", STREAMS[_REST], "--cov", "--cov-report=")
-    return commands
+    measured = _COVERAGE in arguments
+    helped = [other for other in _HELPED if other != stream and not (measured and other == REST)]
+    return (
+        *(*namespace, sys.executable, "-m", "pytest"),
+        *(one for one in arguments if one != _COVERAGE),
+        # As one word each: pytest would look for its configuration beside a second.
+        *("-p", "tests.turns", f"--turns={turns}", *(f"--stream={name}" for name in (stream, *helped))),
+        *(("--cov", "--cov-report=") if measured and stream == REST else ()),
+    )
 
 
-def make_helpers(commands: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Return what a stream executes after its own tests to help with another's, by the other's name."""
-    return {name: (*commands[name], "--from-the-end") for name in _HELPED if "tests.turns" in commands[name]}
-
-
-def run_stream(
-    name: str,
-    own: tuple[str, ...],
-    helpers: Mapping[str, tuple[str, ...]],
-    is_over: Mapping[str, Event],
-    output: BinaryIO,
-) -> list[int]:
-    """Run a stream's own command, and then a helper of each other stream whose own has not ended, unless the first was
-    interrupted or could not be run; the exit statuses."""
-    statuses = [_run(own, output)]
-    is_over[name].set()
-    for other, helper in helpers.items():
-        if statuses[0] in (_PASSED, _FAILED, _NO_TESTS) and not is_over[other].is_set():
-            statuses.append(_run(helper, output))
-    return statuses
-
-
-def _run(command: tuple[str, ...], output: BinaryIO) -> int:
-    return subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
+def run_stream(command: Sequence[str], output: BinaryIO | None) -> int:
+    """Run a stream with what it prints to ``output``, or to ours; the exit status."""
+    return subprocess.run(command, stdout=output, stderr=output and subprocess.STDOUT, check=False).returncode
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -93,23 +65,17 @@ def main(arguments: Sequence[str]) -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with ExitStack() as undo:
         turns = Path(undo.enter_context(tempfile.TemporaryDirectory()))
-        commands = make_commands(arguments, turns)
-        helpers, is_over = make_helpers(commands), {name: Event() for name in commands}
-        for name in helpers:
-            (turns / name).mkdir()
-        # What is not shown as it comes is kept.
-        kept = {name: undo.enter_context(tempfile.TemporaryFile()) for name in commands if name != _REST}
-        threads = undo.enter_context(ThreadPoolExecutor(len(commands)))
-        streams = {
-            name: threads.submit(run_stream, name, command, helpers, is_over, kept.get(name, sys.stdout.buffer))
-            for name, command in commands.items()
+        kept = {name: undo.enter_context(tempfile.TemporaryFile()) for name in STREAMS if name != REST}
+        threads = undo.enter_context(ThreadPoolExecutor(len(STREAMS)))
+        running = {
+            name: threads.submit(run_stream, make_command(name, arguments, turns), kept.get(name)) for name in STREAMS
         }
-        statuses = streams.pop(_REST).result()
-        for name, stream in streams.items():
-            statuses += stream.result()
+        statuses = [running[REST].result()]
+        for name, output in kept.items():
+            statuses.append(running[name].result())
             print(f"Meanwhile, {name}:", flush=True)
-            kept[name].seek(0)
-            sys.stdout.buffer.write(kept[name].read())
+            output.seek(0)
+            sys.stdout.buffer.write(output.read())
             sys.stdout.flush()
     end_planners()
     if _COVERAGE in arguments:
@@ -133,7 +99,7 @@ def print_coverage() -> None:
     report = [sys.executable, "-m", "coverage", "report", "--format=total"]
     total = subprocess.run(report, check=False, capture_output=True, text=True)
     said = f"{total.stdout.strip()} %" if total.returncode == 0 else total.stdout.strip() or total.stderr.strip()
-    print(f"statements that {_REST} ran: {said} (.venv/bin/coverage report)", flush=True)
+    print(f"statements that {REST} ran: {said} (.venv/bin/coverage report)", flush=True)
 
 
 def verdict(*statuses: int) -> int:

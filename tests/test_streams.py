@@ -6,16 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from itertools import product
 from pathlib import Path
-from threading import Event
 
 import pytest
-from _pytest.mark.expression import Expression
 
-from tests.streams import STREAMS, make_commands, make_helpers, run_stream, verdict
+from tests.streams import STREAMS, make_command, run_stream, verdict
+from tests.turns import GUESTS, LONG, REST, stream_of
 
-GUESTS, REST = "guests", "the rest"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,70 +23,47 @@ def test_one_failure_is_enough(statuses: tuple[int, int], status: int) -> None:
     assert verdict(*statuses) == status
 
 
-def test_every_test_is_in_one_stream() -> None:
-    for marks in product((False, True), repeat=3):
-        marked = {name for name, is_marked in zip(("vm", "machine", "network"), marks, strict=True) if is_marked}
+@pytest.mark.parametrize(
+    ("markers", "stream"),
+    [
+        ((), REST),
+        (("root",), REST),
+        (("vm", "root"), GUESTS),
+        (("vm", "network"), GUESTS),
+        (("network",), LONG),
+        (("vm", "machine"), LONG),
+        (("machine", "network"), LONG),
+    ],
+)
+def test_what_boots_guests_is_not_with_what_has_a_clock_of_its_own(markers: tuple[str, ...], stream: str) -> None:
+    assert stream_of(markers) == stream
 
-        def has(name: str, /, **_: str | int | bool | None) -> bool:
-            return name in marked  # noqa: B023 # it is asked at once
 
-        chosen = [name for name, expression in STREAMS.items() if Expression.compile(expression).evaluate(has)]
-        assert len(chosen) == 1, (marked, chosen)
-
-
-def test_all_streams_have_the_selection() -> None:
-    for name, command in make_commands(["--durations=10", "-k", "lab"], Path("/turns")).items():
-        shared = ("-p", "tests.turns", f"--turns=/turns/{name}") if name in (GUESTS, REST) else ()
-        wanted = ("--durations=10", "-k", "lab", "-m", STREAMS[name], *shared)
-        assert command[-len(wanted) :] == wanted
+def test_all_streams_have_the_selection_and_help_with_what_takes_turns() -> None:
+    helped = {GUESTS: [REST], LONG: [GUESTS, REST], REST: [GUESTS]}
+    for name in STREAMS:
+        wanted = ["--durations=10", "-k", "lab", "-p", "tests.turns", "--turns=/turns"]
+        wanted += [f"--stream={one}" for one in (name, *helped[name])]
+        assert list(make_command(name, ["--durations=10", "-k", "lab"], Path("/turns"))[-len(wanted) :]) == wanted
 
 
 def test_coverage_is_measured_when_it_is_asked_for_and_all_of_it_in_one_process() -> None:
-    commands = make_commands(["--coverage"], Path("/turns"))
+    commands = {name: make_command(name, ["--coverage"], Path("/turns")) for name in STREAMS}
     assert [name for name, command in commands.items() if "--cov" in command] == [REST]
+    assert [name for name, command in commands.items() if f"--stream={REST}" in command] == [REST]
     assert not any("--coverage" in command for command in commands.values())
-    assert list(make_helpers(commands)) == [GUESTS]
-    assert not any("--cov" in command for command in make_commands([], Path("/turns")).values())
+    assert not any("--cov" in make_command(name, [], Path("/turns")) for name in STREAMS)
 
 
-def test_who_helps_begins_at_the_end_of_the_same() -> None:
-    commands = make_commands(["-k", "lab"], Path("/turns"))
-    assert make_helpers(commands) == {name: (*commands[name], "--from-the-end") for name in (GUESTS, REST)}
-
-
-@pytest.mark.parametrize(
-    ("status", "over", "did"),
-    [
-        (0, (), ["own", "of guests", "of the rest"]),
-        (1, (), ["own", "of guests", "of the rest"]),
-        (5, (GUESTS,), ["own", "of the rest"]),
-        (2, (), ["own"]),
-        (0, (GUESTS, REST), ["own"]),
-    ],
-)
-def test_a_stream_helps_unless_it_was_interrupted_or_there_is_nothing_left(
-    status: int, over: tuple[str, ...], did: list[str]
-) -> None:
-    is_over = {name: Event() for name in ("own", GUESTS, REST)}
-    for name in over:
-        is_over[name].set()
+def test_what_a_stream_prints_is_kept() -> None:
     with tempfile.TemporaryFile() as output:
-        helpers = {name: ("sh", "-c", f"echo of {name}; exit 3") for name in (GUESTS, REST)}
-        statuses = run_stream("own", ("sh", "-c", f"echo own; exit {status}"), helpers, is_over, output)
-        assert statuses == [status, *(3 for _ in did[1:])]
-        assert is_over["own"].is_set()
+        assert run_stream(("sh", "-c", "echo printed; echo said >&2; exit 3"), output) == 3
         output.seek(0)
-        assert output.read().decode().splitlines() == did
-
-
-def test_a_stream_does_not_help_itself() -> None:
-    is_over = {GUESTS: Event()}
-    with tempfile.TemporaryFile() as output:
-        assert run_stream(GUESTS, ("true",), {GUESTS: ("false",)}, is_over, output) == [0]
+        assert output.read() == b"printed\nsaid\n"
 
 
 def test_the_rest_has_the_configuration_of_this_checkout(tmp_path: Path) -> None:
-    command = [*make_commands(["--collect-only", "-q", str(Path(__file__))], tmp_path)[REST], "--from-the-end"]
+    command = make_command(REST, ["--collect-only", "-q", str(Path(__file__))], tmp_path)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "tests/test_streams.py::test_the_rest_has_the_configuration_of_this_checkout" in done.stdout.splitlines()
@@ -98,41 +72,55 @@ def test_the_rest_has_the_configuration_of_this_checkout(tmp_path: Path) -> None
 MODULE = """
 from pathlib import Path
 import pytest
+def note(what):
+    with open({log!r}, "a") as log: log.write("{name}" + what + "\\n")
 @pytest.fixture(scope="module")
 def made():
     yield
-    with open({log!r}, "a") as log: log.write("{name} torn down\\n")
+    note(" torn down")
 @pytest.mark.parametrize("number", range(2))
 def test_it(number, made):
-    with open({log!r}, "a") as log: log.write("{name}\\n")
-    assert {name!r} != "test_c.py"
+    note("")
+    assert {name!r} != "y/test_c.py"
+@pytest.mark.vm
+def test_guest():
+    note(" booted")
 """
 
 
 def test_what_several_have_in_common_each_module_is_run_by_one_of_them(tmp_path: Path) -> None:
-    """The first has begun with what another would do last, when that comes; nobody misses the failure."""
+    """Its own first, then others' from the end; what somebody has come to is left to them, and nobody misses the
+    failure."""
     turns, tests = tmp_path / "turns", tmp_path / "tests"
     turns.mkdir()
-    tests.mkdir()
-    names = ("test_a.py", "test_b.py", "test_c.py")
+    names = ("x/test_a.py", "y/test_b.py", "y/test_c.py", "z/test_d.py")
+    log = tmp_path / "log"
+    for name in names:
+        (tests / name).parent.mkdir(parents=True, exist_ok=True)
+        (tests / name).write_text(MODULE.format(log=str(log), name=name))
 
-    def run(*options: str) -> tuple[int, list[str]]:
-        log = tmp_path / "log"
+    def claim(stream: str, name: str) -> Path:
+        return turns / f"{stream}: {tests / name}".replace("/", "%")
+
+    def run(*streams: str) -> tuple[int, list[str]]:
         log.write_text("")
-        for name in names:
-            (tests / name).write_text(MODULE.format(log=str(log), name=name))
         command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull)
         own = ("-p", "tests.turns", f"--turns={turns}", "--rootdir", tests, "--confcutdir", tests)
-        done = subprocess.run([*command, *own, *options, tests], cwd=ROOT, capture_output=True, text=True, check=False)
+        chosen = [f"--stream={stream}" for stream in streams]
+        done = subprocess.run([*command, *own, *chosen, tests], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert "error" not in done.stdout.splitlines()[-1], done.stdout
         return done.returncode, log.read_text().splitlines()
 
     def of(name: str) -> list[str]:
         return [name, name, f"{name} torn down"]
 
-    (turns / str(tests / "test_b.py").replace("/", "%")).touch()
-    status, did = run("--from-the-end")
-    assert (status, did) == (1, [*of("test_c.py"), *of("test_a.py")])
-    (turns / str(tests / "test_c.py").replace("/", "%")).unlink()
-    assert run() == (1, of("test_c.py"))
-    assert run() == (0, [])
-    assert {path.name.rpartition("%")[2] for path in turns.iterdir()} == {*names}
+    claim(REST, names[1]).touch()
+    claim(REST, names[3]).touch()
+    booted = [f"{name} booted" for name in names]
+    status, did = run(GUESTS, REST)
+    assert (status, did) == (1, [*booted, *of(names[2]), *of(names[0])])
+    claim(REST, names[2]).unlink()
+    claim(REST, names[3]).unlink()
+    assert run(REST, GUESTS) == (1, [*of(names[2]), *of(names[3])])
+    assert run(LONG, REST, GUESTS) == (0, [])
+    assert {*turns.iterdir()} == {claim(stream, name) for stream in (REST, GUESTS) for name in names}
