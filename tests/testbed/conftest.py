@@ -36,12 +36,14 @@ def home_path() -> Iterator[Path]:
     try:
         yield parent / "home"
     finally:
+        shutil.rmtree(parent / "images", ignore_errors=True)
         parent.rmdir()
 
 
 @pytest.fixture(scope="module")
 def home(home_path: Path) -> Iterator[Path]:
-    """A store of the tests' own that shares the real one's kernel."""
+    """A store of the tests' own that shares the real one's kernel, and its images with the one before it: those of
+    hosts of containers take long to build."""
     guest = store_root() / "guest"
     try:
         ensure_kernel(guest)
@@ -54,9 +56,14 @@ def home(home_path: Path) -> Iterator[Path]:
         (home_path / "guest").mkdir()
         for kept in [*guest.glob("kernel-*"), *guest.glob("emulator-*"), *guest.glob("accelerators-*")]:
             (home_path / "guest" / kept.name).symlink_to(kept)
+        images, before = home_path / "images", home_path.parent / "images"
+        if before.exists():
+            before.rename(images)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TESTBED_HOME", str(home_path))
             yield home_path
+        if images.exists():
+            images.rename(before)
     finally:
         shutil.rmtree(home_path)
 
