@@ -1,5 +1,5 @@
-"""Directories for the files of tests: those of runs, with paths as short as the names of sockets must be, and those of
-images, on the file system of the store.
+"""Directories for the files of tests: those of runs, with paths as short as the names of sockets must be, those of
+images, on the file system of the store, and those of stores of their own.
 
 A run's name tells which process made it, so that what a killed test left is told from what a living one has.
 """
@@ -18,6 +18,7 @@ from runtime.home import store_root
 
 TEST_RUN = "test-"
 _ROOT = Path("/run")
+_STORES = Path("/var/tmp")
 _NAME = re.compile(rf"(?:testbed-)?{TEST_RUN}([0-9a-f]+)-[0-9a-f]+(?:-[a-z]+)?")
 # Chance decides where the numbers of a process begin, for its id comes again.
 _numbers = itertools.count(random.randrange(1 << 23))
@@ -38,11 +39,15 @@ def in_store(run: str) -> Path:
     return store_root() / "guest" / run
 
 
+def store_path(run: str) -> Path:
+    """Return the path of a directory for a store of a run's own."""
+    return _STORES / f"testbed-{run}"
+
+
 def find_dead() -> list[Path]:
     """Return the directories whose process is gone."""
-    return sorted(
-        path for root in (_ROOT, store_root() / "guest") for path in root.glob(f"*{TEST_RUN}*") if is_dead(path.name)
-    )
+    roots = (_ROOT, _STORES, store_root() / "guest")
+    return sorted(path for root in roots for path in root.glob(f"*{TEST_RUN}*") if is_dead(path.name))
 
 
 def is_dead(run: str) -> bool:

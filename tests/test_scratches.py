@@ -29,9 +29,10 @@ def test_the_directory_of_a_dead_process_is_removed_with_its_mounts(scratch: Pat
     (dead / "file").touch()
     stored = scratches.in_store(dead.name.removeprefix("testbed-"))
     stored.mkdir(parents=True)
-    assert dead in find_dead() and scratch not in find_dead()
-    assert stored in find_dead()
-    for path in (dead, stored):
+    store = scratches.store_path(stored.name)
+    store.mkdir()
+    assert {dead, stored, store} <= {*find_dead()} and scratch not in find_dead()
+    for path in (dead, stored, store):
         scratches.remove(path)
         assert not path.exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +23,7 @@ from testbed.platforms.vm import VmPlatform
 from testbed.qemu.daemon import Daemon, find_libvirtd
 from testbed.qemu.emulator import ensure_emulator, find_qemu
 from testbed.qemu.variants import VARIANTS
+from tests import scratches
 from vm_images.kernel import ensure_kernel
 
 
@@ -31,7 +31,8 @@ from vm_images.kernel import ensure_kernel
 def home_path() -> Iterator[Path]:
     """Where the stores of tests are, one after the other, where QEMU's account can get to (pytest keeps its directories
     to itself): whether KVM works is tried once for each path, and where it does not, that takes ten seconds."""
-    parent = Path(tempfile.mkdtemp(prefix="testbed-home-", dir="/var/tmp"))
+    parent = scratches.store_path(scratches.name_run())
+    parent.mkdir()
     parent.chmod(0o755)
     try:
         yield parent / "home"
