@@ -29,14 +29,14 @@ sys.path.insert(0, str(ROOT))
 
 from msgspec import Struct, to_builtins  # noqa: E402
 
+from benchmarks.buildah import Buildah  # noqa: E402
 from benchmarks.command import perform  # noqa: E402
 from runtime.builder.build import build  # noqa: E402
 from runtime.errors import PrerequisiteError, WorkloadError  # noqa: E402
-from runtime.images.base import apt_options, ensure_base, proxy_environment  # noqa: E402
+from runtime.images.base import apt_options, ensure_base  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
 
 FILES, RUNS = 5000, 20
-_LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")  # as ours; hard limits cannot be raised everywhere
 _TASK = ("-m", "reports.commands.front", "--search-root", str(ROOT))
 OURS, LIBRARY, PEER = "images.build", "in a process", "buildah"
 
@@ -118,26 +118,25 @@ class Ours:
         build(self.store, context=context, dockerfile=context / "Dockerfile", reference="small", progress=_ignore)
 
 
-class Buildah:
+class Theirs:
     """buildah, with its storage in ``home``."""
 
     def __init__(self, home: Path) -> None:
-        self.storage = ["--root", str(home / "root"), "--runroot", str(home / "run"), "--storage-driver", "overlay"]
+        self.buildah = Buildah(home)
         self.volumes: list[str] = []
 
     def command(self, case: Case, tag: str = "") -> None:
         """Build with a cache of its steps."""
-        flags = ["build", "--quiet", "--layers", "--isolation=chroot", "--network=host", "--pull-never", *_LIMITS]
-        words = ["--tag", tag or case.name.replace("/", "-"), *self.volumes, str(case.context)]
-        _run(["buildah", *self.storage, *flags, *words], os.environ | proxy_environment(os.environ))
+        name = tag or case.name.replace("/", "-")
+        self.buildah.build(case.context, name, "--layers", *self.volumes)
 
     def forget(self) -> None:
         """Remove all images but the bases, with what steps have made."""
-        listed = _run(["buildah", *self.storage, "images", "--all", "--json"], os.environ)
+        listed = self.buildah.run("images", "--all", "--json")
         bases = ("localhost/small:latest", "localhost/testbed/base:latest")
         others = [one["id"] for one in json.loads(listed) if not set(one.get("names") or ()) & set(bases)]
         if others:
-            _run(["buildah", *self.storage, "rmi", "--force", *others], os.environ)
+            self.buildah.remove(others)
 
     def prepare(self, context: Path) -> None:
         """Make the base of the synthetic cases."""
@@ -171,7 +170,7 @@ def _seconds(action: Callable[[Case], None], case: Case) -> float:
     return time.monotonic() - began
 
 
-def measure(cases: list[Case], ours: Ours, peer: Buildah, repeats: int) -> list[Figure]:
+def measure(cases: list[Case], ours: Ours, peer: Theirs, repeats: int) -> list[Figure]:
     """Build every case so often, cold, with another last line and unchanged, with each side in turn."""
     times: dict[tuple[str, str, str], list[float]] = {}
     sides: dict[str, tuple[Callable[[Case], None], Callable[[], None]]] = {
@@ -222,7 +221,7 @@ def main() -> None:
         shutil.copy("/bin/busybox", small / "busybox")
         (small / "Dockerfile").write_text("FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/true\nENV PATH=/bin\n")
         (folder / "ours").mkdir()
-        ours, peer = Ours(folder / "ours"), Buildah(folder)
+        ours, peer = Ours(folder / "ours"), Theirs(folder)
         for side in (ours, peer):
             side.prepare(small)
         cases = synthetic(folder)
@@ -233,7 +232,7 @@ def main() -> None:
         ours.keep()
         chosen = [case for case in cases if options.only in case.name]
         figures = measure(chosen, ours, peer, options.repeats)
-        _run(["buildah", *peer.storage, "rmi", "--all", "--force"], os.environ)
+        peer.buildah.remove()
     print(json.dumps(to_builtins(figures), indent=2) if options.json else show(figures))
 
 

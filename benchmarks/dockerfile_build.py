@@ -32,6 +32,7 @@ from testbed.substitutes.table import find_substitute
 # Images that hold a distribution and nothing else that their users count on.
 _DISTRIBUTIONS = re.compile(r"(?:(?:docker\.io/)?library/)?(?:debian|ubuntu|buildpack-deps)(?::[\w.-]+)?(?:@.+)?")
 _ABSENT = re.compile(r"(?:COPY|ADD) (.*): no such file in the build context ")
+_NOTHING = re.compile(r" *nothing to copy: (.+)")
 _RUN_FAILED = re.compile(r": RUN .*: exit status \d+", re.DOTALL)
 # Each shows what the one before hid.
 _ROUNDS = 12
@@ -111,7 +112,7 @@ def resolver_of(store: Store) -> Resolver:
 def _build(store: Store, file: Dockerfile, context: Path) -> None:
     name = "benchmark/dockerfile"
     resolve = resolver_of(store)
-    build(store, context=context, dockerfile=file.path, reference=name, progress=_ignore, resolve=resolve)
+    build(store, context=context, dockerfile=file.path, reference=name, progress=_end_if_absent, resolve=resolve)
     with store.writing(_ignore):
         store.untag(name)
 
@@ -145,6 +146,12 @@ def _limited(limit_s: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _end_if_absent(line: str) -> None:
+    """End a build in which wildcards match nothing."""
+    if pattern := _NOTHING.fullmatch(line):
+        raise UsageError(f"COPY {pattern[1]}: no such file in the build context ")
 
 
 def _ignore(line: str) -> None:

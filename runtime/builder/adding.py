@@ -22,6 +22,7 @@ from runtime.builder.modes import Mode, parse_mode
 from runtime.builder.stage import Stage, cache_key
 from runtime.builder.steps import Steps
 from runtime.errors import UsageError
+from runtime.images.rootfs import resolve
 from runtime.images.user import resolve_owner
 
 if TYPE_CHECKING:
@@ -163,21 +164,23 @@ def add(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
         absolute = stage.absolute(target) + ("/" if target.endswith(("/", "/.")) or target == "." else "")
         any_directory = any(source.is_directory for source in sources) or instruction.flag("parents") == "true"
         place, into = destination(absolute, any_directory, len(sources), below)
+        if not into:
+            place = resolve(place, below)  # what the destination is a link to is replaced, not the link
         _check_names(sources, into)
-        root_owner, root_mode = _root(sources, owner, mode)
 
         def make(scratch: Path) -> Path:
             root = scratch / "root"
             root.mkdir()
             tree = Tree(root, below)
-            if into:
-                tree.directory(place, *root_owner, root_mode)
+            if into and sources:
+                # Of a directory only the content is copied: its own permissions and owner stay behind.
+                tree.directory(place, *(owner or (0, 0)))
             for source in sources:
                 source.copy(Destination(tree, place, into, owner, mode))
             return root
 
         keys = [source.key for source in sources]
-        key = cache_key(below, "COPY", keys, place, into, owner, repr(mode), root_owner, root_mode)
+        key = cache_key(below, "COPY", keys, place, into, owner, repr(mode))
         return stage.with_layer(steps.layer(instruction, below, key, make, MARGIN_S), str(instruction))
 
 
@@ -204,10 +207,10 @@ def _sources(
             raise UsageError(f"ADD {pattern[:200]}: a git repository", "clone it beside the Dockerfile, and COPY it")
         elif instruction.name == "ADD" and is_remote(pattern):
             sources.append(_remote(steps, stage, instruction, pattern, undo))
+        elif found := _copied(files, instruction, pattern):
+            sources += found
         else:
-            sources += _copied(files, instruction, pattern)
-    if not sources:
-        raise ValueError("--exclude leaves nothing to copy")
+            steps.output(f"nothing to copy: {pattern[:200]}")
     return tuple(sources)
 
 
@@ -297,12 +300,3 @@ def _check_names(sources: Sequence[Source], into: bool) -> None:
     """Raise ValueError for a remote file that is to go into a directory under no name."""
     if into and any(isinstance(source, Remote) and not source.name for source in sources):
         raise ValueError("the address has no file name: name the file in the destination, without a slash at the end")
-
-
-def _root(sources: Sequence[Source], owner: tuple[int, int] | None, mode: Mode | None) -> tuple[tuple[int, int], int]:
-    """Return owner and permissions of a destination that has to be made: those of the one directory that is copied."""
-    if len(sources) == 1 and isinstance(sources[0], Copied) and sources[0].is_directory and not sources[0].parents:
-        top = sources[0].top
-        permissions = stat.S_IMODE(top.mode) if mode is None else mode.applied(top.mode)
-        return owner or top.owner or (0, 0), permissions
-    return owner or (0, 0), 0o755

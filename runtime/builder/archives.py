@@ -1,4 +1,4 @@
-"""Unpack a local tar archive into a new layer, as ADD does: plain, or compressed by gzip, bzip2 or xz.
+"""Unpack a local tar archive into a new layer, as ADD does: plain, or compressed by gzip, bzip2, xz or zstd.
 
 Nothing in an archive is trusted. Each entry goes where its name leads within the image, whose links are followed; a
 name that climbs above the destination, or passes through a link that the archive itself has made, is refused.
@@ -6,6 +6,7 @@ name that climbs above the destination, or passes through a link that the archiv
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import stat
@@ -15,18 +16,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from lzma import LZMAError
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
 
 from msgspec import Struct
 
 from runtime.builder.copying import Tree, set_owner
 from runtime.builder.modes import Mode
 from runtime.errors import UsageError
+from runtime.images.compression import Chunks, decompressed, is_zstd
 
 MOST_ENTRIES = 1_000_000
 # What the entries may have together when unpacked: some KiB of zeroes compress to as much as one likes.
 MOST_BYTES = 64 << 30
 MOST_HEADER_BYTES = 1 << 20
+_PIECE_BYTES = 1 << 20
 _HEADERS = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -54,21 +57,36 @@ class Target(Struct, frozen=True):
 
 
 def is_archive(path: Path) -> bool:
-    """Return whether a file is a tar archive that can be unpacked: by its content, whatever its name is."""
+    """Return whether a file is a tar archive with an entry: by its content, whatever its name is. Raises
+    PrerequisiteError where that is compressed in a way that this host cannot read."""
     if not path.is_file() or path.stat().st_size == 0:
         return False
     try:
-        with tarfile.open(path, "r|*", tarinfo=_Member):
-            return True
-    except (*_BROKEN, OSError):
+        with _opened(path) as archive:
+            return archive.next() is not None
+    except (*_BROKEN, OSError, UsageError):
         return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open an archive, to be read once. Before Python 3.14, tarfile does not know zstd."""
+    with path.open("rb") as file:
+        content: IO[bytes] = file
+        start = file.read(4)
+        file.seek(0)
+        if is_zstd(start):
+            chunks = decompressed(iter(lambda: file.read(_PIECE_BYTES), b""))
+            content = io.BufferedReader(Chunks(iter(chunks)), _PIECE_BYTES)
+        with tarfile.open(fileobj=content, mode="r|*", tarinfo=_Member) as archive:
+            yield archive
 
 
 def unpack(path: Path, target: Target) -> None:
     """Unpack the archive at ``path``. Raises UsageError for one that is damaged, too large or leads out."""
     purpose = f"ADD {path.name}"
     count = size_bytes = 0
-    with _reported(purpose), tarfile.open(path, "r|*", tarinfo=_Member) as archive:
+    with _reported(purpose), _opened(path) as archive:
         for member in archive:
             count, size_bytes = count + 1, size_bytes + max(0, member.size)
             if count > MOST_ENTRIES or size_bytes > MOST_BYTES:

@@ -12,7 +12,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from runtime.builder.ignore import Rules, Standing, read_rules
-from runtime.builder.patterns import WILD, Pattern
+from runtime.builder.patterns import WILD, Pattern, literal_folder
 from runtime.errors import UsageError
 
 _PIECE_BYTES = 1 << 16
@@ -35,7 +35,8 @@ class Files(Protocol):
     """Files that can be copied: those of a build context, or of an image."""
 
     def sources(self, pattern: str, spanning: bool = False) -> tuple[Path, ...]:
-        """Return the sorted paths that a COPY source matches. Raises UsageError if there is none."""
+        """Return the sorted paths that a COPY source matches; there may be none for wildcards in a directory that is
+        there. Raises UsageError if there is none otherwise."""
 
     def entries(self, source: Path) -> Iterator[Entry]:
         """Yield what copying ``source`` copies: the file that it is, or all below the directory, parents first."""
@@ -64,7 +65,7 @@ class Context(Struct, frozen=True):
         """Return the sorted paths that a COPY source matches; ``*``, ``?`` and ``[...]`` are wildcards, and with
         ``spanning`` so is ``**`` for any number of directories.
 
-        Raises UsageError if it matches nothing or leads out of the context.
+        Raises UsageError if it names nothing or leads out of the context. Wildcards may match nothing.
         """
         relative = os.path.normpath(pattern.lstrip("/") or ".")
         if relative == ".." or relative.startswith("../"):
@@ -78,7 +79,8 @@ class Context(Struct, frozen=True):
         except ValueError as error:
             raise UsageError(f"COPY {pattern}: {error}") from error
         kept = tuple(path for path in paths if self._has(path, pattern))
-        if not kept:
+        folder = literal_folder(relative)
+        if not kept and (folder is None or not (self.folder / folder).is_dir()):
             raise UsageError(f"COPY {pattern}: no such file in the build context {self.folder}")
         return kept
 

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 from msgspec import Struct
 
 from runtime.builder.context import Entry
-from runtime.builder.patterns import WILD, Pattern
+from runtime.builder.patterns import WILD, Pattern, literal_folder
 from runtime.errors import UsageError
 from runtime.images.model import Layer
-from runtime.images.rootfs import folders, lookup, resolve
+from runtime.images.rootfs import folders, is_directory, lookup, resolve
 from runtime.unionfs.lookup import Folders, step
 
 
@@ -30,7 +30,7 @@ class ImageFiles(Struct, frozen=True):
         """Return the sorted paths that a COPY source matches; ``*``, ``?`` and ``[...]`` are wildcards, and with
         ``spanning`` so is ``**`` for any number of directories.
 
-        Raises UsageError if it matches nothing.
+        Raises UsageError if it names nothing. Wildcards may match nothing.
         """
         # As in a file system's root, `..` leads nowhere else there.
         names = [name for name in os.path.normpath("/" + pattern).split("/") if name]
@@ -44,7 +44,8 @@ class ImageFiles(Struct, frozen=True):
         except ValueError as error:
             raise UsageError(f"COPY {pattern}: {error}") from error
         found = tuple(Path(path) for path in paths if lookup(path, self.layers) is not None)
-        if not found:
+        folder = literal_folder("/".join(names))
+        if not found and (folder is None or not is_directory(f"/{folder}", self.layers)):
             raise UsageError(f"COPY {pattern}: no such file in {self.name}")
         return found
 

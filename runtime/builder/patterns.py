@@ -85,6 +85,15 @@ class Pattern:
             states = more
 
 
+def literal_folder(path: str) -> str | None:
+    """Return the directory, "" for the root, below which a path's first wildcard is; None for a path without one."""
+    names = path.split("/")
+    for index, name in enumerate(names):
+        if any(wild in name for wild in WILD):
+            return "/".join(names[:index])
+    return None
+
+
 def _parse(text: str, spanning: bool) -> Parts:
     if len(text) > LONGEST:
         raise ValueError(f"a pattern of more than {LONGEST} characters")

@@ -90,7 +90,7 @@ def single_ports(ranges: Iterable[PortRange]) -> tuple[str, ...]:
 
 
 class Stage(Struct, frozen=True):
-    """The image so far. ``arguments`` are the values of ARG; ``own_command`` is true if CMD came from this file.
+    """The image so far. ``arguments`` are the values of ARG; ``own_command`` is true if CMD came from this stage.
 
     ``env``, ``labels``, ``ports``, ``volumes``, ``on_build``, ``arguments`` and ``history`` grow in place, so that the
     cost of an instruction does not grow with those before it. Other stages begin with copies of them. All else is in
@@ -118,10 +118,11 @@ class Stage(Struct, frozen=True):
         return cls(config, image.layers, history, env, labels, ports, Pairs(), volumes=set(config.volumes))
 
     def child(self) -> Stage:
-        """Return the stage at the start of one that is FROM this: all of it goes on, but for ONBUILD."""
+        """Return the stage at the start of one that is FROM this: all of it goes on, but for ONBUILD. The command goes
+        until ENTRYPOINT, as that of any image."""
         env, labels, arguments = Pairs(self.env.items()), Pairs(self.labels.items()), Pairs(self.arguments.items())
         history, ports, volumes = list(self.history), set(self.ports), set(self.volumes)
-        return Stage(self.config, self.layers, history, env, labels, ports, arguments, self.own_command, volumes)
+        return Stage(self.config, self.layers, history, env, labels, ports, arguments, volumes=volumes)
 
     def command(self, words: tuple[str, ...], exec_form: bool) -> tuple[str, ...]:
         """Return the arguments to execute: those of the exec form, or the shell's with the text for it."""

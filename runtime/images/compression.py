@@ -3,10 +3,11 @@ chunks."""
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Iterable, Iterator
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from runtime.errors import PrerequisiteError, UsageError
 from runtime.images.descriptors import LAYER_GZIP, LAYER_TAR, LAYER_ZSTD
@@ -38,12 +39,17 @@ def detect(start: bytes) -> Compression:
     """Return how a stream that begins with these bytes is compressed. Raises UsageError for what layers do not use."""
     if start.startswith(_GZIP):
         return "gzip"
-    if start.startswith(_ZSTD) or start[1:4] == _SKIPPABLE:
+    if is_zstd(start):
         return "zstd"
     for magic, name in _OTHERS.items():
         if start.startswith(magic):
             raise UsageError(f"it is compressed with {name}", "layers are plain tars, or compressed with gzip or zstd")
     return "none"
+
+
+def is_zstd(start: bytes) -> bool:
+    """Return whether a stream that begins with these bytes is compressed with zstd."""
+    return start.startswith(_ZSTD) or start[1:4] == _SKIPPABLE
 
 
 def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -56,6 +62,24 @@ def decompressed(chunks: Iterable[bytes]) -> Iterator[bytes]:
             break
     kind = detect(first)
     return {"none": _plain, "gzip": _gunzip, "zstd": _unzstd}[kind](_joined(first, source))
+
+
+class Chunks(io.RawIOBase):
+    """A stream of chunks as a file that can only be read, once."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks, self._chunk = chunks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._chunk:
+            self._chunk = next(self._chunks, b"")
+        count = min(len(buffer), len(self._chunk))
+        buffer[:count] = self._chunk[:count]
+        self._chunk = self._chunk[count:]
+        return count
 
 
 def _joined(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -38,6 +38,7 @@ from runtime.errors import PrerequisiteError, UsageError
 from runtime.home import store_root
 from runtime.images import descriptors, oci
 from runtime.images import layers as layer_format
+from runtime.images.compression import Chunks
 from runtime.images.descriptors import CONFIG, MANIFEST, Descriptor, Manifest
 from runtime.images.layout import Layout, hold, sync_file_system
 from runtime.images.migration import OLD_INDEX, migrate
@@ -132,7 +133,7 @@ class Store:
             return self.layout.open(digest)
         if self._remade(digest) is None:
             raise UsageError(f"no blob {digest} in {self.root}", "./invoke images.verify names what is missing")
-        return io.BufferedReader(_Tar(layer_format.tar_chunks(self.layer_path(digest))), 1 << 20)
+        return io.BufferedReader(Chunks(layer_format.tar_chunks(self.layer_path(digest))), 1 << 20)
 
     def verify(self, image: Image) -> tuple[Layer, ...]:
         """Return the layers of ``image`` whose content on disk is no longer that of their diff_id."""
@@ -337,24 +338,6 @@ class Store:
 
     def _write_json(self, path: Path, document: dict[str, Any]) -> None:
         replace_file(path, msgspec.json.encode(document))
-
-
-class _Tar(io.RawIOBase):
-    """Chunks as a file that can only be read."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._chunk = chunks, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._chunk:
-            self._chunk = next(self._chunks, b"")
-        count = min(len(buffer), len(self._chunk))
-        buffer[:count] = self._chunk[:count]
-        self._chunk = self._chunk[count:]
-        return count
 
 
 def open_store() -> Store:

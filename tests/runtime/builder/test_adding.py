@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import zstandard
 
 from runtime.builder import archives
 from runtime.errors import UsageError, WorkloadError
@@ -76,9 +77,25 @@ def test_which_files_flags_of_copy_take(build_text: Build, tree: Path, copy: str
         assert stat.S_IMODE(status_of(image, "/c/x/deep").st_mode) == 0o700, "a directory is as the context has it"
 
 
-def test_what_exclude_leaves_nothing_of_is_an_error(build_text: Build, tree: Path) -> None:
-    with pytest.raises(UsageError, match="Dockerfile:2: COPY: --exclude leaves nothing to copy"):
-        build_text("FROM tiny\nCOPY --exclude=* a.txt /c/\n")
+def test_wild_cards_may_match_nothing_and_exclusions_leave_nothing(
+    build_text: Build, tree: Path, progress: list[str]
+) -> None:
+    image = build_text(
+        "FROM tiny\nCOPY a.txt no*here.lock /c/\nCOPY --exclude=* a.txt /d/\nCOPY --from=tiny /no* /e/\n"
+    )
+    assert files(image, 1) == {"c", "c/a.txt"} and not files(image, 2) | files(image, 3)
+    assert sum("nothing to copy: " in line for line in progress) == 3
+    with pytest.raises(UsageError, match="no such file"):
+        build_text("FROM tiny\nCOPY nowhere/*.lock /c/\n")
+
+
+def test_what_the_destination_links_to_is_written_and_the_link_stays(build_text: Build, tree: Path) -> None:
+    image = build_text(
+        "FROM tiny\nRUN echo old > /file && ln -s file /to && ln -s /missing/file /dangling\n"
+        "COPY a.txt /to\nCOPY b.md /dangling\nCOPY <<EOF /to\ntext\nEOF\n"
+    )
+    assert files(image, 2) == files(image, 4) == {"file"} and files(image, 3) == {"missing", "missing/file"}
+    assert text_of(image, "/file") == text_of(image, "/to") == "text\n"
 
 
 def test_link_makes_a_layer_that_does_not_depend_on_those_below(build_text: Build, tree: Path) -> None:
@@ -129,7 +146,7 @@ def archive(path: Path, *members: tuple[str, dict[str, object], bytes], mode: An
 DIRECTORY, LINK, HARD = {"type": tarfile.DIRTYPE}, {"type": tarfile.SYMTYPE}, {"type": tarfile.LNKTYPE}
 
 
-@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz", "zstd"])
 def test_an_archive_is_unpacked_whatever_it_is_called(build_text: Build, context: Path, mode: str) -> None:
     archive(
         context / "thing",
@@ -139,8 +156,10 @@ def test_an_archive_is_unpacked_whatever_it_is_called(build_text: Build, context
         ("d/hard", {**HARD, "linkname": "d/file"}, b""),
         ("link", {**LINK, "linkname": "/outside"}, b""),
         ("deep/er/file", {}, b"made"),
-        mode=mode,
+        mode="w" if mode == "zstd" else mode,
     )
+    if mode == "zstd":
+        (context / "thing").write_bytes(zstandard.compress((context / "thing").read_bytes()))
     image = build_text("FROM tiny\nADD thing /c/\nADD --chown=alice --chmod=600 thing /own\nCOPY thing /copied\n")
     status = status_of(image, "/c/d/file")
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (5, 6, 0o4755)
@@ -169,8 +188,10 @@ def test_what_is_no_archive_is_copied(build_text: Build, context: Path) -> None:
     (context / "a.tar.gz").write_text("no archive")
     (context / "empty.tar").write_text("")
     (context / "text.gz").write_bytes(gzip.compress(b"no archive either"))
-    image = build_text("FROM tiny\nADD a.tar.gz empty.tar text.gz /c/\n")
-    assert files(image) == {"c", "c/a.tar.gz", "c/empty.tar", "c/text.gz"}
+    archive(context / "void.tar")
+    (context / "text.zst").write_bytes(zstandard.compress(b"nor this"))
+    image = build_text("FROM tiny\nADD a.tar.gz empty.tar text.gz text.zst void.tar /c/\n")
+    assert files(image) == {"c", "c/a.tar.gz", "c/empty.tar", "c/text.gz", "c/text.zst", "c/void.tar"}
 
 
 @pytest.mark.parametrize(

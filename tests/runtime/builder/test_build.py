@@ -129,7 +129,8 @@ def test_there_are_not_any_number_of_layers(build_text: Build, context: Path, mo
 
 
 def test_copy_over_an_existing_tree_decides_on_nested_owners_and_modes(build_text: Build, context: Path) -> None:
-    """BuildKit's rules: the destination stays as it is, what is below it takes the source's permissions."""
+    """BuildKit's rules: the destination stays as it is, or is made as any directory; what is below it takes the
+    source's permissions."""
     (context / "dir/sub").mkdir(parents=True)
     (context / "dir").chmod(0o711)
     (context / "dir/sub").chmod(0o700)
@@ -139,7 +140,7 @@ def test_copy_over_an_existing_tree_decides_on_nested_owners_and_modes(build_tex
     app, sub, new = (lookup(path, image.layers) for path in ("/app", "/app/sub", "/new"))
     assert app and sub and new
     assert [(p.stat().st_uid, stat.S_IMODE(p.stat().st_mode)) for p in (app, sub, new)] == [
-        (0, 0o777), (1000, 0o700), (0, 0o711),
+        (0, 0o777), (1000, 0o700), (0, 0o755),
     ]  # fmt: skip
 
 
@@ -182,6 +183,9 @@ def test_from_scratch_alone_there_is_nothing_to_run(build_text: Build, rest: str
 def test_an_entrypoint_drops_the_parents_command(build_text: Build) -> None:
     assert build_text('FROM tiny\nENTRYPOINT ["x"]').config.cmd == ()
     assert build_text('FROM tiny\nCMD ["y"]\nENTRYPOINT ["x"]').config.cmd == ("y",)
+    parent = 'FROM tiny AS parent\nCMD ["y"]\nFROM parent\n'
+    assert build_text(f'{parent}ENTRYPOINT ["x"]').config.cmd == (), "a stage is as any parent"
+    assert build_text(f"{parent}ENV A=1").config.cmd == ("y",)
 
 
 def test_run_keeps_changes_and_nothing_of_the_runtimes(build_text: Build) -> None:

@@ -108,9 +108,10 @@ def test_what_patterns_leave_out(tmp_path: Path, ignore: str, left_out: str, lef
 def test_an_ignored_directory_is_not_there(folder: Path) -> None:
     (folder / ".dockerignore").write_text("logs\napp/views\n!app/views/page.erb\n")
     context = Context.at(folder)
-    for pattern in ("logs", "log*", "logs/keep.txt"):
+    for pattern in ("logs", "logs/keep.txt"):
         with pytest.raises(UsageError, match="no such file"):
             context.sources(pattern)
+    assert context.sources("log*") == ()
     assert names(context, "app/views") == ["page.erb"]
     assert names(context, "app") == ["main.rb", "notes.md", "views", "views/page.erb"]
     assert not {"logs", "logs/keep.txt"} & set(names(context, "."))
@@ -231,7 +232,7 @@ def test_wild_cards_of_copy(folder: Path, pattern: str, found: list[str]) -> Non
     assert [path.name for path in Context.at(folder).sources(pattern)] == found
 
 
-@pytest.mark.parametrize("pattern", ["../secret", "app/../../secret", "nowhere", "*.nothing", "[", "app/\\"])
+@pytest.mark.parametrize("pattern", ["../secret", "app/../../secret", "nowhere", "nowhere/*", "[", "app/\\"])
 def test_outside_or_absent(folder: Path, pattern: str) -> None:
     (folder.parent / "secret").write_text("s")
     with pytest.raises(UsageError, match="COPY "):

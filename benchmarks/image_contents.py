@@ -1,0 +1,70 @@
+"""What an image consists of, as lines and values that can be set beside those of an image made elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from runtime.builder.context import attributes
+
+# Members that say the same when they are missing, null or empty.
+MEMBERS = (
+    *("Env", "Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Volumes", "Labels", "StopSignal"),
+    *("Healthcheck", "OnBuild", "Shell"),
+)
+
+
+def describe_file(path: Path) -> str:
+    """Return all that a file is, but for its name and times: type, permissions, owners, content, attributes."""
+    status = path.lstat()
+    kind, owner = status.st_mode, f"{status.st_uid}:{status.st_gid}"
+    if stat.S_ISLNK(kind):
+        content = f"-> {os.readlink(path)}"
+    elif stat.S_ISREG(kind):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    else:
+        content = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}" if status.st_rdev else ""
+    kept = " ".join(f"{name}={value.hex()}" for name, value in attributes(path))
+    # A link's permissions are the kernel's.
+    permissions = stat.filemode(kind)[0] if stat.S_ISLNK(kind) else f"{stat.filemode(kind)[0]}{stat.S_IMODE(kind):04o}"
+    return " ".join(word for word in (permissions, owner, content, kept) if word)
+
+
+def describe_tree(root: Path, is_left_out: Callable[[str], bool]) -> dict[str, str]:
+    """Return the description of each path below ``root``, by its name from there on; "/" is the root's own."""
+    found = {"/": describe_file(root)}
+    levels = [root]
+    while levels:
+        with os.scandir(levels.pop()) as items:
+            for item in items:
+                name = f"/{Path(item.path).relative_to(root)}"
+                if is_left_out(name):
+                    continue
+                found[name] = describe_file(Path(item.path))
+                if item.is_dir(follow_symlinks=False):
+                    levels.append(Path(item.path))
+    return found
+
+
+def describe_config(config: Mapping[str, Any], labels_left_out: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the members of a configuration that say something; variables are by name, for their order says nothing."""
+    said = {name: config[name] for name in MEMBERS if config.get(name)}
+    if "Env" in said:
+        said["Env"] = dict(entry.partition("=")[::2] for entry in said["Env"])
+    if labels := {name: text for name, text in said.pop("Labels", {}).items() if name not in labels_left_out}:
+        said["Labels"] = labels
+    return said
+
+
+def list_differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> dict[str, str]:
+    """Return by name what differs, as ``ours, theirs``."""
+    names = sorted(ours.keys() | theirs.keys())
+    return {
+        name: f"{ours.get(name, 'absent')} there {theirs.get(name, 'absent')}"
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    }
