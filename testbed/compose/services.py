@@ -20,6 +20,7 @@ from testbed.compose.model import STOP_GRACE_S, Dependency, FileMount, HostDevic
 from testbed.compose.mounts import read_files, read_mounts, read_tmpfs
 from testbed.compose.networking import read_host, read_links, read_namespace, read_networks
 from testbed.compose.ports import list_awaited, list_ranges, read_exposed, read_ports
+from testbed.compose.sharing import PRIVATE
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, require
 
@@ -132,6 +133,10 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
     isolated = spaces["network_mode"] == "none"
     if isolated and "ports" in values:
         notes.read_over("ports", service.name)
+    sized = service.shm_bytes
+    if sized is not None and spaces["ipc"] not in ("", PRIVATE):
+        notes.read_over("shm_size", service.name)  # it has another's /dev/shm, or none
+        sized = None
     if spaces["network_mode"] and "networks" in values:
         values["network_mode"].report("is there beside networks", "one of the two")
     if spaces["uts"] and not {"hostname", "domainname"}.isdisjoint(values):
@@ -144,6 +149,7 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
     stated = read_dependencies(values["depends_on"]) if "depends_on" in values else ()
     return replace(
         service,
+        shm_bytes=sized,
         depends_on=_with_implied(stated, links, values),
         ports=list_awaited(offers, ranges),
         offers=offers,
