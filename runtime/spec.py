@@ -103,11 +103,12 @@ class Spec(Struct, frozen=True):
     names to addresses and becomes ``/etc/hosts``; ``link`` None leaves only the loopback interface.
     ``shared`` are the kinds of namespaces that are not its own, each with whose it has: "" for the caller's, the name
     of another workload (``runtime.plan.sharing`` has it joined), or the path of one. With the IPC namespace comes its
-    owner's /dev/shm; without ``shm`` it has none at all. ``seccomp`` puts the default profile in front of the kernel,
-    be it the host's or a guest's. ``mounts`` are made besides those that every workload has; a guest can have none of
-    the host's directories. The root of a ``read_only`` workload takes no writes. ``resolver`` is the text of its
-    /etc/resolv.conf, empty for the image's own. ``sysctls`` are settings of its own namespaces, or of its guest's
-    kernel; a guest has none of the host's ``devices``.
+    owner's /dev/shm; without ``shm`` it has none at all. One of its own holds ``shm_bytes``, None for what is usual.
+    ``seccomp`` puts the default profile in front of the kernel, be it the host's or a guest's. ``mounts`` are made
+    besides those that every workload has; a guest can have none of the host's directories. The root of a
+    ``read_only`` workload takes no writes. ``resolver`` is the text of its /etc/resolv.conf, empty for the
+    image's own. ``sysctls`` are settings of its own namespaces, or of its guest's kernel; a guest has none of the
+    host's ``devices``.
     """
 
     process: Process
@@ -118,6 +119,7 @@ class Spec(Struct, frozen=True):
     hosts: tuple[tuple[str, str], ...] = ()
     shared: tuple[tuple[str, str], ...] = ()
     shm: bool = True
+    shm_bytes: int | None = None
     masked_paths: tuple[str, ...] = DEFAULT_MASKED_PATHS
     readonly_paths: tuple[str, ...] = DEFAULT_READONLY_PATHS
     seccomp: bool = True
@@ -132,10 +134,20 @@ class Spec(Struct, frozen=True):
         """The mounts of the configuration, in order, but for what another workload lends."""
         ipc = dict(self.shared).get("ipc")
         if self.shm and ipc is None:
-            return (*WORKLOAD_MOUNTS, *self.mounts)
+            return (*_size_shm(self.shm_bytes), *self.mounts)
         usual = tuple(mount for mount in WORKLOAD_MOUNTS if mount.destination != SHM)
         callers = Mount(SHM, "bind", SHM, ("rbind", "nosuid", "noexec", "nodev"))
         return (*usual, *((callers,) if self.shm and ipc == "" else ()), *self.mounts)
+
+
+def _size_shm(size: int | None) -> tuple[Mount, ...]:
+    """Return the mounts that every workload has, with a /dev/shm of ``size`` bytes."""
+    if size is None:
+        return WORKLOAD_MOUNTS
+    (usual,) = (one for one in WORKLOAD_MOUNTS if one.destination == SHM)
+    kept = (option for option in usual.options if not option.startswith("size="))
+    sized = replace(usual, options=(*kept, f"size={size}"))
+    return tuple(sized if one is usual else one for one in WORKLOAD_MOUNTS)
 
 
 def cpu_quota_usec(cpus: float) -> int:

@@ -54,12 +54,14 @@ DEFAULT_READONLY_PATHS = (
 )
 _CAPABILITIES = ("CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE")  # as runc's and crun's
 _TIGHT = ("nosuid", "noexec", "nodev")
+# Of /dev/shm; docker's, runc's and crun's, too.
+DEFAULT_SHM_BYTES = 64 << 20
 # runtime-spec 1.3, config-linux.md, "Default Filesystems", with runc's options.
 DEFAULT_MOUNTS = (
     Mount("/proc", "proc", "proc"),
     Mount("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
     Mount("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
-    Mount("/dev/shm", "tmpfs", "shm", (*_TIGHT, "mode=1777", "size=65536k")),
+    Mount("/dev/shm", "tmpfs", "shm", (*_TIGHT, "mode=1777", f"size={DEFAULT_SHM_BYTES >> 10}k")),
     Mount("/dev/mqueue", "mqueue", "mqueue", _TIGHT),
     Mount("/sys", "sysfs", "sysfs", (*_TIGHT, "ro")),
 )

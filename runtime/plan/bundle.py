@@ -35,7 +35,7 @@ from runtime.plan.mounts import (
     inside,
     is_bind,
     is_shared,
-    is_tmpfs,
+    may_share,
     mount_steps,
     propagations,
     shared_tmpfs_steps,
@@ -217,7 +217,7 @@ def _mounts(
     notify = [Mount(_NOTIFY, "bind", choices.notify, _NOTIFY_OPTIONS)] if choices.notify else []
     for mount in (*config.mounts, *notify) if "mount" in kinds else ():  # without it they would be made on the host
         shown = shown_sysfs(mount) if no_sysfs and mount.type == "sysfs" else mount
-        if memory and is_tmpfs(mount):
+        if memory and may_share(mount):
             steps += shared_tmpfs_steps(mount, memory)
         elif memory and is_bind(mount):
             made = mount_steps(shown, hierarchies, choices.cgroup, bundle, maps)

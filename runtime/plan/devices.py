@@ -17,7 +17,7 @@ from runtime.plan.mounts import (
     bind_step,
     inside,
     is_bind,
-    is_tmpfs,
+    may_share,
     plain_mount_steps,
     shared_tmpfs_steps,
 )
@@ -107,13 +107,13 @@ def outside_node_steps(devices: Sequence[Device], linux: Linux) -> tuple[list[s.
 @lru_cache(maxsize=8)
 def own_mounts(mounts: tuple[Mount, ...], memory: str = "") -> tuple[s.Step, ...]:
     """Mount file systems and make the devices that every container has, in a root that is held. Where ``memory``,
-    the path of a tmpfs, is not empty, each tmpfs of ``mounts`` becomes a directory of it."""
+    the path of a tmpfs, is not empty, each tmpfs of ``mounts`` that may share becomes a directory of it."""
     steps: list[s.Step] = []
     for mount in mounts:
         if is_bind(mount):
             steps.append(bind_step(mount))
         else:
-            steps += shared_tmpfs_steps(mount, memory) if memory and is_tmpfs(mount) else plain_mount_steps(mount)
+            steps += shared_tmpfs_steps(mount, memory) if memory and may_share(mount) else plain_mount_steps(mount)
     return (*steps, *node_steps(every_device(())), *link_steps())
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
 from runtime.config import mount_options
+from runtime.config.default import DEFAULT_MOUNTS
 from runtime.config.types import IDMapping, Linux, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
@@ -67,6 +68,14 @@ def shown_sysfs(mount: Mount) -> Mount:
 def is_tmpfs(mount: Mount) -> bool:
     """Return whether an entry of ``mounts`` is a new tmpfs."""
     return mount.type == "tmpfs" and not is_bind(mount)
+
+
+def may_share(mount: Mount) -> bool:
+    """Return whether a new tmpfs may be a directory of another one: unless it is said how large it is, or whose. That
+    of those that every container has is no more than usual."""
+    words = (word for option in mount.options for word in option.split(","))
+    said = any("=" in word and not word.startswith("mode=") for word in words)
+    return is_tmpfs(mount) and (not said or mount in DEFAULT_MOUNTS)
 
 
 @lru_cache(maxsize=64)

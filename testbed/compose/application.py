@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from runtime.files import check_inside
 from testbed.compose import keys
 from testbed.compose.forms import read_texts
-from testbed.compose.keys import WHERE, Notes
+from testbed.compose.keys import WHERE, Keys, Notes
 from testbed.compose.loading import MOST_SERVICES, Loader, list_environment_files, read_defaults
 from testbed.compose.model import Application, Content, Mount, Network, Service, Volume
 from testbed.compose.mounts import resolve_path
@@ -75,7 +75,7 @@ def load_files(files: Sequence[Path], asked: Asked, environment: Mapping[str, st
 def read_application(loaded: Loaded) -> Application:
     """Return what a tree means; whatever is malformed, unsupported, missing, unknown or cyclic is noted."""
     root, notes = loaded.root, Notes()
-    fields = root.fields(keys.TOP, keys.TOP_REFUSED, WHERE)
+    fields = keys.TOP.read(root, notes, "", where=WHERE)
     networks = _read_section(fields, "networks")
     volumes = _read_section(fields, "volumes")
     secrets, configs = _read_section(fields, "secrets"), _read_section(fields, "configs")
@@ -89,8 +89,8 @@ def read_application(loaded: Loaded) -> Application:
         services=services,
         volumes=tuple(_read_volume(name, one, notes) for name, one in volumes.items()),
         networks=tuple(_read_network(name, one, notes) for name, one in networks.items()),
-        secrets=_read_contents(secrets, keys.SECRET, services, "secrets"),
-        configs=_read_contents(configs, keys.CONFIG, services, "configs"),
+        secrets=_read_contents(secrets, keys.SECRET, services, "secrets", notes),
+        configs=_read_contents(configs, keys.CONFIG, services, "configs", notes),
         notes=notes.list_lines(),
         variables=tuple(sorted(loaded.variables.items())),
     )
@@ -188,7 +188,7 @@ def _is_external(fields: Mapping[str, Value]) -> bool:
 def _read_volume(name: str, value: Value, notes: Notes) -> Volume:
     if value.is_null:
         return Volume(name)
-    fields = {key: one for key, one in value.fields(keys.VOLUME).items() if not one.is_null}
+    fields = keys.VOLUME.read(value, notes, name, "volumes.")
     if _is_external(fields):
         notes.say(f"volume {name}: external, and made here, empty")
         return Volume(name)
@@ -208,17 +208,14 @@ def _read_volume(name: str, value: Value, notes: Notes) -> Volume:
 def _read_network(name: str, value: Value, notes: Notes) -> Network:
     if value.is_null:
         return Network(name)
-    fields = {key: one for key, one in value.fields(keys.NETWORK).items() if not one.is_null}
+    fields = keys.NETWORK.read(value, notes, name, "networks.")
     if _is_external(fields):
         notes.say(f"network {name}: external, and made here")
-    for key in fields:
-        if key not in ("name", "external", "internal", "labels"):
-            notes.read_over(f"networks.{key}", name)
     return Network(name, internal="internal" in fields and fields["internal"].boolean())
 
 
 def _read_contents(
-    section: Mapping[str, Value], known: tuple[str, ...], services: Sequence[Service], kind: str
+    section: Mapping[str, Value], known: Keys, services: Sequence[Service], kind: str, notes: Notes
 ) -> tuple[Content, ...]:
     """Return secrets or configs; only of those that a service uses is it asked what is in them."""
     used = {one.source for service in services for one in (service.secrets if kind == "secrets" else service.configs)}
@@ -229,7 +226,7 @@ def _read_contents(
         if value.is_null:
             value.report("is empty", "file, environment or content")
             continue
-        fields = {key: one for key, one in value.fields(known).items() if not one.is_null}
+        fields = known.read(value, notes, name, f"{kind}.")
         if name in used:
             contents.append(_read_content(name, value, fields))
     return tuple(contents)

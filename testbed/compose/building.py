@@ -9,7 +9,7 @@ from pathlib import Path
 from testbed.compose import keys
 from testbed.compose.forms import read_pairs
 from testbed.compose.keys import Notes
-from testbed.compose.model import Build, Pairs
+from testbed.compose.model import Build, FileMount, Pairs
 from testbed.compose.mounts import read_files, resolve_path
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value
@@ -22,13 +22,7 @@ def read_build(value: Value, service: str, notes: Notes) -> Build | None:
     if not value.is_mapping:
         context = _read_context(value)
         return None if context is None else Build(context, _find_dockerfile(value, context, "Dockerfile"))
-    fields = value.fields((*keys.BUILD_HONOURED, *keys.BUILD_READ_OVER, *keys.BUILD_LEFT_OUT))
-    fields = {key: one for key, one in fields.items() if not one.is_null}
-    for key in fields:
-        if key in keys.BUILD_READ_OVER:
-            notes.read_over(f"build.{key}", service)
-        elif key in keys.BUILD_LEFT_OUT:
-            notes.leave_out(f"build.{key}", service)
+    fields = keys.BUILD.read(value, notes, service, "build.")
     setting = fields.get("context", value)
     context = _read_context(setting, "." if setting is value else "")
     if context is None:
@@ -49,8 +43,12 @@ def read_build(value: Value, service: str, notes: Notes) -> Build | None:
         target=fields["target"].text("a stage of the Dockerfile") if "target" in fields else "",
         args=_read_args(fields["args"]) if "args" in fields else (),
         contexts=_read_contexts(fields["additional_contexts"]) if "additional_contexts" in fields else (),
-        secrets=tuple(one for one, _ in read_files(fields["secrets"], "/run/secrets")) if "secrets" in fields else (),
+        secrets=_read_secrets(fields["secrets"], service, notes) if "secrets" in fields else (),
     )
+
+
+def _read_secrets(value: Value, service: str, notes: Notes) -> tuple[FileMount, ...]:
+    return tuple(one for one, _ in read_files(value, "/run/secrets", service, notes))
 
 
 def read_hosts(value: Value) -> Pairs:

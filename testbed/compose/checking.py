@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from testbed.compose import keys
 from testbed.compose.forms import read_duration
+from testbed.compose.keys import Notes
 from testbed.compose.model import Condition, Dependency, Healthcheck
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, require
@@ -17,14 +18,14 @@ _MOST_RETRIES = 1_000_000
 _TEST = "a command, or a list that begins with CMD, CMD-SHELL or NONE"
 
 
-def read_dependencies(value: Value) -> tuple[Dependency, ...]:
+def read_dependencies(value: Value, service: str, notes: Notes) -> tuple[Dependency, ...]:
     """Return what ``depends_on`` says in both forms."""
     if value.is_list:
         names = dict.fromkeys(item.text("a service's name") for item in value.items())
         return tuple(Dependency(name) for name in names)
     dependencies = []
     for name, entry in value.entries().items():
-        fields = entry.fields(("condition", "required", "restart"))
+        fields = keys.DEPENDENCY.read(entry, notes, service, "depends_on.")
         written = require(fields, "condition", entry, f"one of {', '.join(_CONDITIONS)}")
         text = "" if written.is_null else written.text("a condition")
         condition = next((one for one in _CONDITIONS if one == text), None)
@@ -35,9 +36,9 @@ def read_dependencies(value: Value) -> tuple[Dependency, ...]:
     return tuple(dependencies)
 
 
-def read_healthcheck(value: Value) -> Healthcheck:
+def read_healthcheck(value: Value, service: str, notes: Notes) -> Healthcheck:
     """Return how a service is checked."""
-    fields = {key: one for key, one in value.fields(keys.HEALTHCHECK).items() if not one.is_null}
+    fields = keys.HEALTHCHECK.read(value, notes, service, "healthcheck.")
     if "disable" in fields and fields["disable"].boolean():
         return Healthcheck(disabled=True)
     check = Healthcheck()

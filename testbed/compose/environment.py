@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from runtime.errors import UsageError
+from testbed.compose import keys
 from testbed.compose.dotenv import read_variables
 from testbed.compose.forms import read_pairs
+from testbed.compose.keys import Notes
 from testbed.compose.model import Pairs
 from testbed.compose.mounts import resolve_path
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, require
 
-_FILE = ("path", "required", "format")
 
-
-def read_environment(fields: Mapping[str, Value]) -> Pairs:
+def read_environment(fields: Mapping[str, Value], service: str, notes: Notes) -> Pairs:
     """Return names and texts. A name without a text has that of the project's variables, and is left out without."""
     environment: dict[str, str] = {}
     if "env_file" in fields:
         value = fields["env_file"]
         for item in value.items() if value.is_list else [value]:
-            environment |= _read_file(item)
+            environment |= _read_file(item, service, notes)
     for pair in read_pairs(fields["environment"]) if "environment" in fields else ():
         text = pair.value.source.variables.get(pair.name) if pair.text is None else pair.text
         if "\0" in (text or ""):
@@ -35,11 +35,11 @@ def read_environment(fields: Mapping[str, Value]) -> Pairs:
     return tuple(environment.items())
 
 
-def _read_file(item: Value) -> dict[str, str]:
+def _read_file(item: Value, service: str, notes: Notes) -> dict[str, str]:
     """Return the variables of one file, which may be named with whether it must be there."""
     required, raw, where = True, False, item
     if item.is_mapping:
-        fields = {key: one for key, one in item.fields(_FILE).items() if not one.is_null}
+        fields = keys.ENV_FILE.read(item, notes, service)
         where = require(fields, "path", item, "a file")
         required = "required" not in fields or fields["required"].boolean()
         raw = "format" in fields and fields["format"].text("raw") == "raw"

@@ -67,35 +67,25 @@ def _quota(fields: Mapping[str, Value]) -> float:
 
 def _read_deploy(name: str, deploy: Value, notes: Notes) -> dict[str, Value]:
     """Return the limits below ``deploy``."""
-    fields = deploy.fields(("resources", *keys.DEPLOY_READ_OVER, *keys.DEPLOY_LEFT_OUT))
-    for key in fields:
-        if key in keys.DEPLOY_READ_OVER:
-            notes.read_over(f"deploy.{key}", name)
-        elif not fields[key].is_null and key in keys.DEPLOY_LEFT_OUT and fields[key].printed() != "1":
-            notes.leave_out(f"deploy.{key}", name)
-    if "resources" not in fields or fields["resources"].is_null:
+    fields = keys.DEPLOY.read(deploy, notes, name, "deploy.")
+    if "resources" not in fields:
         return {}
-    resources = fields["resources"].fields(("limits", "reservations"))
-    reservations = resources.get("reservations")
-    if reservations is not None and not reservations.is_null:
-        reserved = reservations.fields(("cpus", "memory", "generic_resources", "devices"))
-        if "devices" in reserved:
-            reserved["devices"].report("reserves devices", "none: neither platform has GPUs or the like")
-        notes.leave_out("deploy.resources.reservations", name)
-    limits = resources.get("limits")
-    if limits is None or limits.is_null:
+    resources = keys.RESOURCES.read(fields["resources"], notes, name, "deploy.resources.")
+    if "reservations" in resources:
+        keys.RESERVATIONS.read(resources["reservations"], notes, name, "deploy.resources.reservations.")
+    if "limits" not in resources:
         return {}
-    return {key: value for key, value in limits.fields(("cpus", "memory", "pids")).items() if not value.is_null}
+    return keys.LIMITS.read(resources["limits"], notes, name)
 
 
-def read_ulimits(value: Value) -> tuple[Ulimit, ...]:
+def read_ulimits(value: Value, service: str, notes: Notes) -> tuple[Ulimit, ...]:
     """Return the limits of a service's processes."""
     ulimits: list[Ulimit] = []
     for name, entry in value.entries().items():
         if name not in _ULIMITS:
             entry.report(f"{quote(name)} is no limit of processes", f"one of {', '.join(sorted(_ULIMITS))}")
         elif entry.is_mapping:
-            fields = entry.fields(("soft", "hard"))
+            fields = keys.ULIMIT.read(entry, notes, service)
             soft, hard = (_ulimit(fields[key]) if key in fields else None for key in ("soft", "hard"))
             if soft is None or hard is None:
                 entry.report("lacks a part", "both soft and hard")

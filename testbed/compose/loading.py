@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.files import check_inside
+from testbed.compose import keys
 from testbed.compose.dotenv import read_variables
 from testbed.compose.forms import read_texts
 from testbed.compose.interpolation import Interpolator, interpolate_tree
@@ -102,7 +103,7 @@ class Loader:
             return service
         value = Value(self.problems, f"services.{name}.extends", extends)
         chain = (*chain, (service.source.file, name))
-        fields = {"service": value} if value.is_text else value.fields(("service", "file"))
+        fields = {"service": value} if value.is_text else value.fields(keys.EXTENDS.applied)
         other = require(fields, "service", value, "the service that it extends")
         own = replace(service, node=Table({key: one for key, one in _entries(service).items() if key != "extends"}))
         if other.is_null:
@@ -154,7 +155,7 @@ class Loader:
 
     def _include(self, item: Value, including: tuple[Path, ...]) -> Entry | None:
         """Return the tree of what one item of ``include`` names."""
-        fields = {"path": item} if item.is_text else item.fields(("path", "env_file", "project_directory"))
+        fields = {"path": item} if item.is_text else item.fields(keys.INCLUDE.applied)
         path = require(fields, "path", item, "a compose file")
         if path.is_null:
             return None

@@ -139,8 +139,8 @@ class Service(Struct, frozen=True):
     ranges taken apart and what is published. ``restart``, Compose's word, says when it is started again after its end.
     ``hosts`` are further names with addresses; ``links`` names other services are to be found by, with the service.
     ``seccomp``: it runs under the default filter of system calls. ``network_mode`` and the namespaces ``pid``, ``ipc``,
-    ``uts``, ``userns`` and ``cgroup`` are "" (its own), ``host``, or, of the first three, ``service:NAME``; a network
-    can be ``none``, and IPC ``none`` (without shared memory) or ``private`` (that nobody may share).
+    ``uts`` and ``cgroup`` are "" (its own), ``host``, or, of the first three, ``service:NAME``; a network can be
+    ``none``, and IPC ``none`` (without shared memory) or ``private`` (that nobody may share). Users are the host's.
     ``only_containers`` says, of each key that no virtual machine can honour, why.
     """
 
@@ -189,7 +189,6 @@ class Service(Struct, frozen=True):
     pid: str = ""
     ipc: str = ""
     uts: str = ""
-    userns: str = ""
     cgroup: str = ""
     only_containers: Pairs = ()
 

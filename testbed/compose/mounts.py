@@ -9,20 +9,21 @@ from pathlib import Path, PurePosixPath
 
 from msgspec.structs import replace
 
+from testbed.compose import keys
 from testbed.compose.forms import read_bytes, read_texts
+from testbed.compose.keys import Keys, Notes
 from testbed.compose.model import FileMount, Mount, MountKind
 from testbed.compose.volumes import is_path, split_volume
 from testbed.yamltree.nodes import Scalar, Source
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, require
 
-_LONG = ("type", "source", "target", "read_only", "consistency", "bind", "volume", "tmpfs", "image", "cluster")
-_BIND = ("propagation", "create_host_path", "recursive", "selinux")
-_GRANT = ("source", "target", "uid", "gid", "mode")
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
 # Of the short form; those that only label or promise say nothing of what is mounted.
 _WITHOUT_MEANING = ("rw", "z", "Z", "cached", "delegated", "consistent", "U")
+# Of a tmpfs: what each is in any case.
+_USUAL = ("rw", "nosuid", "nodev", "noexec")
 _SHORT = "[SOURCE:]TARGET[:ro], with an absolute target"
 
 
@@ -34,15 +35,15 @@ def resolve_path(source: Source, text: str) -> Path:
     return Path(os.path.normpath(source.folder.absolute() / text))
 
 
-def read_mounts(value: Value) -> Iterator[tuple[Mount, Value]]:
+def read_mounts(value: Value, service: str, notes: Notes) -> Iterator[tuple[Mount, Value]]:
     """Yield what ``volumes`` mounts, each with where it stands."""
     for item in value.items():
-        mount = _read_long(item) if item.is_mapping else _read_short(item)
+        mount = _read_long(item, service, notes) if item.is_mapping else _read_short(item)
         if mount is not None:
             yield mount, item
 
 
-def read_tmpfs(value: Value) -> Iterator[tuple[Mount, Value]]:
+def read_tmpfs(value: Value, service: str, notes: Notes) -> Iterator[tuple[Mount, Value]]:
     """Yield what ``tmpfs`` mounts: ``/path`` or ``/path:size=64m,mode=1777``."""
     items = value.items() if value.is_list else [value]
     for item in items:
@@ -58,6 +59,8 @@ def read_tmpfs(value: Value) -> Iterator[tuple[Mount, Value]]:
                     mount = replace(mount, mode=int(given, 8))
                 elif name == "ro":
                     mount = replace(mount, read_only=True)
+                elif name not in _USUAL:
+                    notes.leave_out(f"tmpfs {name}", service)
             yield mount, item
 
 
@@ -94,8 +97,8 @@ def _read_short(item: Value) -> Mount | None:
     return mount
 
 
-def _read_long(item: Value) -> Mount | None:
-    fields = item.fields(_LONG)
+def _read_long(item: Value, service: str, notes: Notes) -> Mount | None:
+    fields = keys.MOUNT.read(item, notes, service, "volumes.")
     kind = require(fields, "type", item, "bind, volume, tmpfs or image")
     name = kind.text("bind, volume, tmpfs or image") if not kind.is_null else ""
     kinds: Mapping[str, MountKind] = {"bind": "bind", "volume": "volume", "tmpfs": "tmpfs", "image": "image"}
@@ -104,7 +107,7 @@ def _read_long(item: Value) -> Mount | None:
             kind.report(f"is {quote(name)}", "bind, volume, tmpfs or image")
         return None
     target = require(fields, "target", item, "where it is mounted in the container")
-    source = fields["source"].text("what is mounted") if "source" in fields and not fields["source"].is_null else ""
+    source = fields["source"].text("what is mounted") if "source" in fields else ""
     mount = Mount(
         kinds[name],
         _checked_target(target, target.text("a path in the container")) if not target.is_null else "/",
@@ -115,26 +118,29 @@ def _read_long(item: Value) -> Mount | None:
         if not source:
             item.report("has no source", "the path on this host that is mounted")
         mount = replace(mount, source=str(resolve_path(item.source, source)))
-    return _read_options(mount, fields)
+    return _read_options(mount, fields, service, notes)
 
 
-def _read_options(mount: Mount, fields: Mapping[str, Value]) -> Mount:
-    if "bind" in fields and not fields["bind"].is_null:
-        options = fields["bind"].fields(_BIND)
+def _read_options(mount: Mount, fields: Mapping[str, Value], service: str, notes: Notes) -> Mount:
+    def read(kind: str, known: Keys) -> Mapping[str, Value]:
+        return known.read(fields[kind], notes, service, f"volumes.{kind}.")
+
+    if "bind" in fields:
+        options = read("bind", keys.BIND)
         # The long form makes a missing path only when asked to (Compose specification, "volumes").
         mount = replace(mount, create="create_host_path" not in options or options["create_host_path"].boolean())
         if "propagation" in options:
             mount = replace(mount, propagation=options["propagation"].text())
-    if "volume" in fields and not fields["volume"].is_null:
-        options = fields["volume"].fields(("labels", "nocopy", "subpath"))
+    if "volume" in fields:
+        options = read("volume", keys.MOUNTED_VOLUME)
         mount = replace(mount, copy="nocopy" not in options or not options["nocopy"].boolean())
         if "subpath" in options:
             mount = replace(mount, subpath=_checked_subpath(options["subpath"]))
-    if "image" in fields and not fields["image"].is_null:
-        options = fields["image"].fields(("subpath",))
+    if "image" in fields:
+        options = read("image", keys.MOUNTED_IMAGE)
         mount = replace(mount, subpath=_checked_subpath(options["subpath"]) if "subpath" in options else "")
-    if "tmpfs" in fields and not fields["tmpfs"].is_null:
-        options = fields["tmpfs"].fields(("size", "mode"))
+    if "tmpfs" in fields:
+        options = read("tmpfs", keys.MOUNTED_TMPFS)
         mount = replace(
             mount,
             size_bytes=read_bytes(options["size"]) if "size" in options else None,
@@ -164,7 +170,7 @@ def read_mode(value: Value) -> int:
     return number
 
 
-def read_files(value: Value, folder: str) -> Iterator[tuple[FileMount, Value]]:
+def read_files(value: Value, folder: str, service: str, notes: Notes) -> Iterator[tuple[FileMount, Value]]:
     """Yield the secrets or configs that a service gets, each with where it stands; without a target of its own each is
     in ``folder`` by its name."""
     for item in value.items():
@@ -172,7 +178,7 @@ def read_files(value: Value, folder: str) -> Iterator[tuple[FileMount, Value]]:
             name = item.text("a name")
             yield FileMount(name, _checked_target(item, f"{folder}/{name}")), item
             continue
-        fields = {key: one for key, one in item.fields(_GRANT).items() if not one.is_null}
+        fields = keys.GRANT.read(item, notes, service)
         source = require(fields, "source", item, "its name")
         name = source.text("a name") if not source.is_null else ""
         target = fields["target"].text("a path in the container") if "target" in fields else name

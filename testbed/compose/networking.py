@@ -39,10 +39,7 @@ def read_networks(value: Value, service: str, known: Mapping[str, object], notes
         if value.is_list or item.is_null:
             attachments.append(Attachment(name))
             continue
-        fields = {key: one for key, one in item.fields(keys.ATTACHMENT).items() if not one.is_null}
-        for key in fields:
-            if key not in ("aliases", "ipv4_address"):
-                notes.read_over(f"networks.*.{key}", service)
+        fields = keys.ATTACHMENT.read(item, notes, service, "networks.*.")
         aliases = tuple(read_host(one) for one in fields["aliases"].items()) if "aliases" in fields else ()
         address = fields["ipv4_address"].text("an address") if "ipv4_address" in fields else ""
         if address and not _is_address(address):

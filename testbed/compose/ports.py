@@ -6,6 +6,8 @@ import re
 
 from msgspec import Struct
 
+from testbed.compose import keys
+from testbed.compose.keys import Notes
 from testbed.compose.model import Port
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, require
@@ -16,7 +18,6 @@ _SHORT = re.compile(
     r"(?::?(?P<published>[0-9]{0,5}(?:-[0-9]{1,5})?):)?(?P<target>[0-9]{1,5}(?:-[0-9]{1,5})?)(?:/(?P<protocol>[a-z]+))?"
 )
 _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
-_LONG = ("name", "mode", "host_ip", "target", "published", "protocol", "app_protocol")
 _EXPECTED = "[HOST:][PUBLISHED:]PORT[/tcp|/udp], such as 8080:80 or 3000-3005"
 _PROTOCOLS = ("tcp", "udp", "sctp")
 
@@ -39,9 +40,9 @@ def split_port(text: str) -> PortText | None:
     return PortText(host, match["published"] or "", match["target"], match["protocol"] or "tcp")
 
 
-def read_ports(value: Value) -> tuple[Port, ...]:
+def read_ports(value: Value, service: str, notes: Notes) -> tuple[Port, ...]:
     """Return what ``ports`` publishes; ranges are taken apart."""
-    return _bounded(value, [port for item in value.items() for port in _read_port(item)])
+    return _bounded(value, [port for item in value.items() for port in _read_port(item, service, notes)])
 
 
 def read_exposed(value: Value) -> tuple[Port, ...]:
@@ -77,9 +78,9 @@ def _bounded(value: Value, ports: list[Port]) -> tuple[Port, ...]:
     return tuple(dict.fromkeys(ports[:MOST_PORTS]))
 
 
-def _read_port(item: Value) -> list[Port]:
+def _read_port(item: Value, service: str, notes: Notes) -> list[Port]:
     if item.is_mapping:
-        fields = item.fields(_LONG)
+        fields = keys.PORT.read(item, notes, service, "ports.")
         target = require(fields, "target", item, "the port in the container")
         text = PortText(
             host_ip=fields["host_ip"].text() if "host_ip" in fields else "",

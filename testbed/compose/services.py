@@ -20,6 +20,7 @@ from testbed.compose.model import STOP_GRACE_S, Dependency, FileMount, HostDevic
 from testbed.compose.mounts import read_files, read_mounts, read_tmpfs
 from testbed.compose.networking import read_host, read_links, read_namespace, read_networks
 from testbed.compose.ports import list_awaited, list_ranges, read_exposed, read_ports
+from testbed.compose.sharing import PRIVATE
 from testbed.yamltree.problems import quote
 from testbed.yamltree.values import Value, require
 
@@ -77,18 +78,22 @@ def read_service(name: str, value: Value, named: Named, notes: Notes) -> Service
     fields = _Fields(values)
     if "image" not in values and "build" not in values:
         require({}, "build", value, "build, the folder that holds the service's Dockerfile, or image")
+
+    def grants(key: str, folder: str, known: Mapping[str, object]) -> tuple[FileMount, ...]:
+        return _read_grants(values[key], folder, known, name, notes) if key in values else ()
+
     service = Service(
         name=name,
         resources=read_resources(name, values, notes),
         build=read_build(values["build"], name, notes) if "build" in values else None,
         image=fields.text("image", "an image's name"),
-        environment=read_environment(values),
+        environment=read_environment(values, name, notes),
         command=fields.read("command", read_words, None),
         entrypoint=fields.read("entrypoint", read_words, None),
-        healthcheck=fields.read("healthcheck", read_healthcheck, None),
-        mounts=_read_mounts(values, named, name),
-        secrets=_read_grants(values, "secrets", "/run/secrets", named.secrets),
-        configs=_read_grants(values, "configs", "", named.configs),
+        healthcheck=fields.read("healthcheck", lambda one: read_healthcheck(one, name, notes), None),
+        mounts=_read_mounts(values, named, name, notes),
+        secrets=grants("secrets", "/run/secrets", named.secrets),
+        configs=grants("configs", "", named.configs),
         user=fields.text("user", "a user, or user:group"),
         groups=fields.read("group_add", read_texts, _NONE),
         working_dir=fields.text("working_dir", "an absolute path"),
@@ -118,10 +123,10 @@ def _with_confinement(service: Service, fields: _Fields, notes: Notes) -> Servic
         read_only=fields.flag("read_only"),
         cap_add=fields.read("cap_add", _read_capabilities, _NONE),
         cap_drop=fields.read("cap_drop", _read_capabilities, _NONE),
-        ulimits=read_ulimits(fields.values["ulimits"]) if "ulimits" in fields.values else (),
+        ulimits=read_ulimits(fields.values["ulimits"], service.name, notes) if "ulimits" in fields.values else (),
         sysctls=fields.read("sysctls", _read_texts_by_name, _NO_PAIRS),
         shm_bytes=fields.read("shm_size", read_bytes, None),
-        devices=fields.read("devices", _read_devices, _NO_DEVICES),
+        devices=fields.read("devices", lambda one: _read_devices(one, service.name, notes), _NO_DEVICES),
     )
 
 
@@ -132,18 +137,23 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
     isolated = spaces["network_mode"] == "none"
     if isolated and "ports" in values:
         notes.read_over("ports", service.name)
+    sized = service.shm_bytes
+    if sized is not None and spaces["ipc"] not in ("", PRIVATE):
+        notes.read_over("shm_size", service.name)  # it has another's /dev/shm, or none
+        sized = None
     if spaces["network_mode"] and "networks" in values:
         values["network_mode"].report("is there beside networks", "one of the two")
     if spaces["uts"] and not {"hostname", "domainname"}.isdisjoint(values):
         values["uts"].report("is there beside a name of its own, which would become the host's", "one of the two")
-    published = read_ports(values["ports"]) if "ports" in values and not isolated else ()
+    published = read_ports(values["ports"], service.name, notes) if "ports" in values and not isolated else ()
     exposed = read_exposed(values["expose"]) if "expose" in values and not isolated else ()
     offers = (*published, *exposed)
     ranges = frozenset[int]().union(*(list_ranges(values[key]) for key in ("ports", "expose") if key in values))
     links = fields.read("links", read_links, _NO_PAIRS)
-    stated = read_dependencies(values["depends_on"]) if "depends_on" in values else ()
+    stated = read_dependencies(values["depends_on"], service.name, notes) if "depends_on" in values else ()
     return replace(
         service,
+        shm_bytes=sized,
         depends_on=_with_implied(stated, links, values),
         ports=list_awaited(offers, ranges),
         offers=offers,
@@ -159,7 +169,6 @@ def _with_network(service: Service, fields: _Fields, named: Named, notes: Notes)
         pid=spaces["pid"],
         ipc=spaces["ipc"],
         uts=spaces["uts"],
-        userns=spaces["userns_mode"],
         cgroup=spaces["cgroup"],
         only_containers=_list_hosts(spaces, service.mounts, values),
     )
@@ -169,13 +178,7 @@ def _supported(name: str, value: Value, notes: Notes) -> dict[str, Value]:
     """Return the keys of a service that the model has; others are noted, or are mistakes."""
     if value.is_null:
         return {}
-    fields = value.fields((*keys.HONOURED, *keys.READ_OVER, *keys.LEFT_OUT), keys.REFUSED, WHERE)
-    for key in fields:
-        if key in keys.READ_OVER:
-            notes.read_over(key, name)
-        elif key in keys.LEFT_OUT:
-            notes.leave_out(key, name)
-    return {key: one for key, one in fields.items() if key in keys.HONOURED and not one.is_null}
+    return keys.SERVICE.read(value, notes, name, where=WHERE)
 
 
 class _Confinement(Struct, frozen=True):
@@ -200,24 +203,25 @@ def _read_security(value: Value, service: str, notes: Notes) -> _Confinement:
     return _Confinement(seccomp, no_new_privileges)
 
 
-def _read_mounts(values: Mapping[str, Value], named: Named, service: str) -> tuple[Mount, ...]:
+def _read_mounts(values: Mapping[str, Value], named: Named, service: str, notes: Notes) -> tuple[Mount, ...]:
     mounts: dict[str, Mount] = {}
-    for mount, item in read_mounts(values["volumes"]) if "volumes" in values else ():
+    for mount, item in read_mounts(values["volumes"], service, notes) if "volumes" in values else ():
         if mount.kind == "volume" and mount.source and mount.source not in named.volumes:
             item.report(f"{quote(mount.source)} is no volume of this file", "its name below volumes: at the top")
         mounts[mount.target] = replace(mount, owner=service) if mount.kind == "volume" and not mount.source else mount
-    for mount, _ in read_tmpfs(values["tmpfs"]) if "tmpfs" in values else ():
+    for mount, _ in read_tmpfs(values["tmpfs"], service, notes) if "tmpfs" in values else ():
         mounts[mount.target] = mount
     return tuple(mounts.values())
 
 
 def _read_grants(
-    values: Mapping[str, Value], key: str, folder: str, named: Mapping[str, object]
+    value: Value, folder: str, known: Mapping[str, object], service: str, notes: Notes
 ) -> tuple[FileMount, ...]:
     granted = []
-    for one, item in read_files(values[key], folder) if key in values else ():
-        if one.source and one.source not in named:
-            item.report(f"{quote(one.source)} is none of this file's {key}", f"one of {', '.join(named) or 'none'}")
+    for one, item in read_files(value, folder, service, notes):
+        if one.source and one.source not in known:
+            kind = value.path.rpartition(".")[2]
+            item.report(f"{quote(one.source)} is none of this file's {kind}", f"one of {', '.join(known) or 'none'}")
         granted.append(one)
     return tuple(granted)
 
@@ -274,12 +278,12 @@ def _read_texts_by_name(value: Value) -> Pairs:
     return tuple((pair.name, pair.text or "") for pair in read_pairs(value))
 
 
-def _read_devices(value: Value) -> tuple[HostDevice, ...]:
+def _read_devices(value: Value, service: str, notes: Notes) -> tuple[HostDevice, ...]:
     """Return the devices of the host, in both forms."""
     devices = []
     for item in value.items():
         if item.is_mapping:
-            fields = item.fields(("source", "target", "permissions"))
+            fields = keys.DEVICE.read(item, notes, service)
             source = require(fields, "source", item, "a device of this host").text("a device of this host")
             target = fields["target"].text("a path") if "target" in fields else source
             access = fields["permissions"].text("letters of rwm") if "permissions" in fields else ""

@@ -151,6 +151,7 @@ def space_words(spec: Spec, containers: Mapping[str, str], lends: bool) -> tuple
     network = theirs.get("network", "none")
     ipc = theirs.get("ipc", "shareable" if lends else "private") if spec.shm else "none"
     words = [f"--network={network}", f"--ipc={ipc}"]
+    words += [f"--shm-size={spec.shm_bytes}b"] if spec.shm_bytes is not None else []
     words += [f"--{kind}={theirs[kind]}" for kind in ("pid", "uts") if kind in theirs]
     words += [f"--cgroupns={theirs.get('cgroup', 'private')}"]  # on cgroup v1 it would be the host's
     if network == "none":

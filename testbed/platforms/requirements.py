@@ -9,12 +9,18 @@ from runtime.errors import UsageError
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.oci import OciPeer
 from testbed.platforms.registry import MACHINES
+from testbed.platforms.rungs.names import RUNGS
 from testbed.platforms.spaces import require_spaces
 from testbed.qemu.domain import compute_guest_memory, sum_resources
 from testbed.qemu.variants import VARIANTS
+from testbed.rungs.read import find_rung
 from testbed.scenario.model import Service
 from testbed.services.kernel import require_sysctls
 from testbed.services.mounts import require_init
+
+# The platforms that we do not tell what to mount, and those of them that are told how large /dev/shm is.
+_UNTOLD = ("libvirt-lxc", *(name for name, peer in PEERS.items() if not isinstance(peer, OciPeer)), "docker")
+_SIZING = ("lxc", "podman", "docker")
 
 
 def require_services(names: Sequence[str], services: Sequence[Service]) -> None:
@@ -61,13 +67,18 @@ def require_containers(names: Iterable[str], services: Sequence[Service]) -> Non
 
 
 def require_mounts(names: Iterable[str], services: Sequence[Service]) -> None:
-    """Raise a UsageError that names what a service mounts in memory, or that its root is to be read-only, where one of
-    these platforms is a peer that we do not tell that."""
-    without = [name for name in names if name in (*PEERS, "docker") and not isinstance(PEERS.get(name), OciPeer)]
+    """Raise a UsageError that names what a service mounts in memory, how large its shared memory is to be, or that its
+    root is to be read-only, where one of these platforms is not told that by us, or has the host's."""
     asked = [f"{service.name}: read_only" for service in services if service.read_only]
     asked += [f"{one.name}: tmpfs at {at.target}" for one in services for at in one.mounts if at.kind == "tmpfs"]
-    if without and asked:
-        raise UsageError(f"{'; '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
+    untold = [name for name in names if name in _UNTOLD]
+    sized = [f"{service.name}: shm_size" for service in services if service.shm_bytes is not None]
+    unsized = [name for name in names if (name in _UNTOLD and name not in _SIZING) or _has_hosts_devices(name)]
+    lines = [
+        f"{'; '.join(what)}: not on {', '.join(on)}" for what, on in ((asked, untold), (sized, unsized)) if what and on
+    ]
+    if lines:
+        raise UsageError("\n".join(lines), "leave those platforms out")
 
 
 def require_grants(names: Iterable[str], services: Sequence[Service]) -> None:
@@ -91,6 +102,12 @@ def list_not_restarted(names: Iterable[str], services: Sequence[Service]) -> tup
         for service in services
         if service.restart not in ("", "no")
     )
+
+
+def _has_hosts_devices(name: str) -> bool:
+    """Return whether a platform is a rung where services see the host's /dev, and so its shared memory."""
+    isolation = find_rung(name).isolation if name in RUNGS else None
+    return isolation is not None and isolation.devices == "host"
 
 
 def _is_alone(name: str) -> bool:

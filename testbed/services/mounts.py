@@ -154,14 +154,14 @@ def require_init(services: Sequence[Service]) -> None:
 
 
 # What files may say that no platform does yet, by the model's fields.
-_UNAPPLIED = ("tty", "stdin_open")
+UNAPPLIED = ("tty", "stdin_open")
 
 
 def list_unapplied(services: Sequence[Service]) -> tuple[str, ...]:
     """Return a line for each service of whose file something is not applied."""
     lines = []
     for service in services:
-        names = [name for name in _UNAPPLIED if getattr(service, name)]
+        names = [name for name in UNAPPLIED if getattr(service, name)]
         if names:
             lines.append(f"{service.name}: not applied: {', '.join(names)}")
     return tuple(lines)

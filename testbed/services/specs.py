@@ -76,6 +76,7 @@ def make_specs(
                 hosts=hosts,
                 shared=list_shared(service, host_path),
                 shm=service.ipc != NONE,
+                shm_bytes=service.shm_bytes,
                 seccomp=service.seccomp,
                 mounts=mounts.get(service.name, list_tmpfs(service)),
                 read_only=service.read_only,

@@ -66,6 +66,15 @@ def test_shared_memory_comes_with_the_ipc_namespace(
     assert [mount.type for mount in mounts if mount.destination == "/dev/shm"] == types
 
 
+def test_shared_memory_is_as_large_as_is_said() -> None:
+    def options(spec: Spec) -> tuple[str, ...]:
+        return next(one.options for one in configuration(spec).mounts if one.destination == "/dev/shm")
+
+    *usual, size = options(TRUE)
+    assert size == "size=65536k"
+    assert options(replace(TRUE, shm_bytes=1 << 20)) == (*usual, "size=1048576")
+
+
 def test_its_mounts_are_those_of_every_container() -> None:
     """But for options of /proc, and for cgroups, which it does not see."""
     proc, *others = configuration(TRUE).mounts

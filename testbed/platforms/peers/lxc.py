@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from runtime.cgroups.resources import settings
+from runtime.config.default import DEFAULT_SHM_BYTES
 from runtime.plan.steps import Step
 from testbed.platforms.peers.entering import INSIDE, VARIABLE, EnteringPeer
 from testbed.platforms.peers.peer import Place
@@ -43,7 +44,8 @@ def configure(place: Place) -> Iterator[tuple[str, str]]:
     yield "lxc.environment", VARIABLE
     yield "lxc.mount.auto", "proc:rw sys:ro"
     yield "lxc.mount.entry", f"{place.entry} {ENTRY[1:]} none rbind,create=dir 0 0"
-    yield "lxc.mount.entry", "shm dev/shm tmpfs nosuid,nodev,noexec,mode=1777,size=65536k,create=dir 0 0"
+    shared = f"nosuid,nodev,noexec,mode=1777,size={place.spec.shm_bytes or DEFAULT_SHM_BYTES}"
+    yield "lxc.mount.entry", f"shm dev/shm tmpfs {shared},create=dir 0 0"
     yield "lxc.apparmor.profile", "unconfined"  # as the others' are; its own profile need not be loaded
     yield "lxc.autodev", "1"
     yield "lxc.console.path", "none"

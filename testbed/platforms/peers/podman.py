@@ -112,6 +112,8 @@ def _namespaces(place: Place) -> tuple[str, ...]:
             words.append(f"--{option}={f'ns:{shared[kind]}' if shared[kind] else 'host'}")
     if not place.spec.shm:
         words.append("--ipc=none")
+    if place.spec.shm_bytes is not None:
+        words.append(f"--shm-size={place.spec.shm_bytes}b")
     return (*words, *(("--volume", f"{place.lent}:{SHM}") if place.lent else ()))
 
 

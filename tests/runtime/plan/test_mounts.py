@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from runtime.cgroups import Hierarchies
+from runtime.config.default import DEFAULT_MOUNTS
 from runtime.config.types import IDMapping, Linux, Mount
 from runtime.errors import UsageError
 from runtime.plan import constants as k
@@ -21,6 +22,7 @@ from runtime.plan.mounts import (
     is_bind,
     is_shared,
     map_lines,
+    may_share,
     mount_steps,
     propagations,
     shown_sysfs,
@@ -172,6 +174,14 @@ def test_mappings_have_descriptors_below_those_of_copies() -> None:
 
 
 # --- new file systems
+
+
+def test_one_that_is_said_to_be_of_a_size_is_no_part_of_another() -> None:
+    assert may_share(Mount("/t", "tmpfs", "t", ("nosuid", "mode=755", "ro")))
+    assert all(may_share(one) for one in DEFAULT_MOUNTS if one.type == "tmpfs")
+    for options in (("size=65536k",), ("mode=755,size=1k",), ("uid=1000",), ("nr_inodes=8",)):
+        assert not may_share(Mount("/t", "tmpfs", "t", options)), options
+    assert not may_share(Mount("/t", "proc")) and not may_share(Mount("/t", "tmpfs", "/t", ("bind",)))
 
 
 @pytest.mark.parametrize(

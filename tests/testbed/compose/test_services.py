@@ -69,6 +69,8 @@ def test_volumes(tmp_path: Path, written: str, mount: Mount) -> None:
 def test_tmpfs(tmp_path: Path) -> None:
     service = read_one(tmp_path, "tmpfs: ['/run:size=16M,mode=1750,exec', /tmp]")
     assert service.mounts == (Mount("tmpfs", "/run", size_bytes=16 * MIB, mode=0o1750), Mount("tmpfs", "/tmp"))
+    text = "services: {web: {image: x, tmpfs: '/run:exec,rw,noexec,uid=5'}}"
+    assert "tmpfs exec (web); tmpfs uid (web)" in "".join(read_files(tmp_path, {"compose.yaml": text}).notes)
 
 
 SIMPLE = [
@@ -111,7 +113,6 @@ SIMPLE = [
     ("ipc: shareable", "ipc", ""),
     ("ipc: none", "ipc", "none"),
     ("ipc: private", "ipc", "private"),
-    ("userns_mode: host", "userns", "host"),
     ("cgroup: private", "cgroup", ""),
     ("networks: [n]", "networks", (Attachment("n"),)),
     ("networks: {n: {aliases: [x], ipv4_address: 1.2.3.4, priority: 1}, default: }", "networks",
@@ -209,7 +210,8 @@ services:
 
 
 @pytest.mark.parametrize(
-    "lines", ["pid: host", "devices: [/dev/fuse]", "volumes: ['/var/run/docker.sock:/s']", "cgroup: host"]
+    "lines",
+    ["pid: host", "devices: [/dev/fuse]", "volumes: ['/var/run/docker.sock:/s']", "cgroup: host", "userns_mode: host"],
 )
 def test_what_no_machine_can_have_is_named(tmp_path: Path, lines: str) -> None:
     ((key, what),) = read_one(tmp_path, lines).only_containers
@@ -288,7 +290,10 @@ WRONG = [
     ("hostname: 'a b'", "hostname: is 'a b'"),
     ("mem_limit: lots", "mem_limit: is 'lots'"),
     ("cpus: 1\ndeploy: {resources: {limits: {cpus: '2'}}}", "cpus: is '1', and deploy.resources.limits says otherwise"),
-    ("deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}", "devices: reserves devices"),
+    (
+        "deploy: {resources: {reservations: {devices: [{capabilities: [gpu]}]}}}",
+        "reservations.devices: is not supported by the testbed; expected none: neither",
+    ),
     ("devices: [fuse]", "devices[0]: is 'fuse'"),
     ("devices: ['/dev/a:/dev/b:x']", "devices[0]: is '/dev/a:/dev/b:x'"),
     ("env_file: gone", "env_file: there is no file 'gone'"),

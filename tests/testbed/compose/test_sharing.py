@@ -95,3 +95,14 @@ def test_what_cannot_be_shared_is_named_by_key(tmp_path: Path, key: str, message
 def test_a_profile_that_is_on_has_what_is_shared(tmp_path: Path) -> None:
     text = "web: {image: x, pid: 'service:off'}\noff: {image: x, profiles: [later]}"
     assert [one.name for one in read(tmp_path, text, "later").services] == ["off", "web"]
+
+
+@pytest.mark.parametrize(
+    ("ipc", "size"),
+    [("private", 2**20), ("shareable", 2**20), ("none", None), ("host", None), ("service:db", None)],
+)
+def test_who_has_anothers_shared_memory_has_it_as_large_as_that_is(tmp_path: Path, ipc: str, size: int | None) -> None:
+    application = read(tmp_path, f"web: {{image: x, ipc: '{ipc}', shm_size: 1m}}\ndb: {{image: x}}")
+    web = next(one for one in application.services if one.name == "web")
+    assert web.shm_bytes == size
+    assert any("shm_size (web)" in note for note in application.notes) == (size is None)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from runtime.spec import Process, Resources, Spec
 from testbed.lab import Lab
 from testbed.platforms.protocol import Instance, Platform
@@ -14,6 +16,8 @@ from tests.waiting import until
 
 FILES = {"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
 LENDER = ("sh", "-c", "echo lent > /dev/shm/memory; exec busybox sleep 1000")
+SLEEPER = Process(args=("busybox", "sleep", "1000"), env=("PATH=/bin",))
+SHM_BYTES = 4 << 20
 BORROWER = ("sh", "-c", "busybox cp /dev/shm/memory /srv/; exec busybox httpd -f -p 80 -h /srv")
 TIMEOUT_S = 60.0
 
@@ -25,10 +29,17 @@ def make_pair(lab: Lab, layer: Path, folder: Path, shared: tuple[tuple[str, str]
         link = lab.link(0, len(made)) if "network" not in dict(own) else None
         process = Process(args=args, env=("PATH=/bin",))
         spec = Spec(process, (str(layer),), name, Resources(64 << 20, 1.0, 32), link, (("a", "10.77.9.9"),), shared=own)
+        spec = spec if own else replace(spec, shm_bytes=SHM_BYTES)
         made.append(
             Instance(f"t-{name}", 0, {name: spec}, folder / f"{name}.log", None, {"app": "t-app"} if own else {})
         )
     return made[0], made[1]
+
+
+def measure_shm(pid: int) -> int:
+    """Return how much a process's /dev/shm holds, in bytes."""
+    there = os.statvfs(f"/proc/{pid}/root/dev/shm")
+    return there.f_blocks * there.f_frsize
 
 
 def find_shared(one: int | str, other: int | str) -> set[str]:
@@ -51,6 +62,7 @@ def check_pair(
         if one is app:
             shm = Path(f"/proc/{_await_pid(platform, one, find_pid)}/root/dev/shm/memory")
             until(shm.exists)
+            assert measure_shm(find_pid(app)) == SHM_BYTES
     pid = _await_pid(platform, side, find_pid)
     with_caller, with_app = find_shared(pid, "self"), find_shared(pid, find_pid(app))
     assert (with_caller if callers else with_app) == kinds, (with_caller, with_app)
@@ -66,6 +78,17 @@ def check_pair(
     for one in (side, app):
         platform.stop(one)
         assert not platform.cgroup(one).exists()
+
+
+def check_without_shm(platform: Platform, instance: Instance, find_pid: Callable[[Instance], int]) -> None:
+    """Start a service with ``ipc: none``: IPC of its own, and no /dev/shm."""
+    spec = replace(instance.spec, process=SLEEPER, shm=False, shm_bytes=None)
+    instance = replace(instance, specs={"app": spec})
+    platform.start(instance)
+    pid = _await_pid(platform, instance, find_pid)
+    assert "ipc" not in find_shared(pid, "self") and Path(f"/proc/{pid}/root/dev/null").exists()
+    assert not Path(f"/proc/{pid}/root/dev/shm").exists()
+    platform.stop(instance)
 
 
 def _await_pid(platform: Platform, instance: Instance, find_pid: Callable[[Instance], int]) -> int:

@@ -25,7 +25,7 @@ from testbed.platforms.docker_client import find_daemon, find_marked
 from testbed.platforms.peers.sweep import find_directories
 from testbed.platforms.protocol import Instance, Overseen
 from tests.testbed.platforms.answers import fetch
-from tests.testbed.platforms.shared_spaces import check_pair, make_pair
+from tests.testbed.platforms.shared_spaces import check_pair, check_without_shm, make_pair
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -129,6 +129,8 @@ def test_services_share_namespaces(
     kinds = ("pid", "ipc", "uts", "cgroup") if callers else ("network", "pid", "ipc")
     pair = make_pair(lab, busybox_layer, tmp_path, tuple((kind, "" if callers else "app") for kind in kinds))
     check_pair(platform, pair, {*kinds}, lambda one: platform._running[one.name].pid, callers=callers)
+    if callers:
+        check_without_shm(platform, pair[0], lambda one: platform._running[one.name].pid)
 
 
 def test_the_workload_is_confined_as_others_are(

@@ -56,5 +56,9 @@ def test_what_a_peer_is_not_told_is_refused() -> None:
     service = Service("web", Resources(), mounts=(Mount("tmpfs", "/t"), Mount("bind", "/b", "/x")), read_only=True)
     require_mounts(("container", "vm", "crun"), (service,))
     require_mounts(("bwrap", "docker"), (Service("web", Resources()),))
-    with pytest.raises(UsageError, match="web: read_only; web: tmpfs at /t: not on bwrap, docker"):
-        require_mounts(("container", "bwrap", "docker"), (service,))
+    with pytest.raises(UsageError, match="web: read_only; web: tmpfs at /t: not on bwrap, docker, libvirt-lxc"):
+        require_mounts(("container", "bwrap", "docker", "libvirt-lxc"), (service,))
+    sized = Service("web", Resources(), shm_bytes=1 << 20)
+    require_mounts(("container", "vm-containers", "crun", "podman", "docker", "lxc", "lxc-2008"), (sized,))
+    with pytest.raises(UsageError, match="web: shm_size: not on process, libvirt-lxc, lmctfy-2013\n"):
+        require_mounts(("process", "lxc", "libvirt-lxc", "lmctfy-2013"), (sized,))

@@ -13,7 +13,7 @@ from testbed.lab import Lab
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.registry import MACHINES, NAMES
 from testbed.platforms.spaces import require_apart_on_host, require_spaces
-from tests.testbed.platforms.shared_spaces import check_pair, make_pair
+from tests.testbed.platforms.shared_spaces import check_pair, check_without_shm, make_pair
 
 GATE = Service("gate", Resources())
 WEB = Service("web", Resources(), network_mode="service:gate")
@@ -63,7 +63,9 @@ def test_containers_share_them(busybox_layer: Path, run_name: str, tmp_path: Pat
         platform = ContainerPlatform(run_name, lab)
         pair = make_pair(lab, busybox_layer, tmp_path, tuple((kind, "" if callers else "app") for kind in kinds))
         check_pair(platform, pair, {*kinds}, platform.first_pid, callers=callers)
-        if not callers:
+        if callers:
+            check_without_shm(platform, pair[0], platform.first_pid)
+        else:
             with pytest.raises(WorkloadError, match="start t-side: app, whose namespaces it shares, has ended"):
                 platform.start(pair[1])
             for one in pair:

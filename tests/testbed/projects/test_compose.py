@@ -36,7 +36,8 @@ services:
     volumes:
       - ./site:/www:ro
       - data:/data
-      - {{type: tmpfs, target: /scratch}}
+      - {{type: tmpfs, target: /scratch, tmpfs: {{size: 2m}}}}
+    shm_size: 1m
     secrets: [token]
     configs: [{{source: conf, target: /etc/app.conf, mode: 0440, uid: "33"}}]
     healthcheck:
@@ -108,10 +109,11 @@ def test_a_file_means_what_it_means_to_compose(start: Start, folder: Path, run_n
         "web",
         "busybox id; pwd; busybox hostname; busybox cat /run/secrets/token /etc/app.conf; busybox stat -c %u:%a "
         "/etc/app.conf /run/secrets/token; busybox ls /data; echo > /www/x || echo read only; echo > /scratch/x && "
-        "busybox stat -f -c %T /scratch",
+        "busybox stat -f -c '%T %b' /scratch /dev/shm",
     )
     assert told.splitlines() == [
-        "uid=33 gid=44", "/srv/work", "front", "s3creta=133:440", "0:444", "done", "seed", "read only", "tmpfs",
+        "uid=33 gid=44", "/srv/work", "front", "s3creta=133:440", "0:444", "done", "seed", "read only", "tmpfs 512",
+        "tmpfs 256",
     ]  # fmt: skip
     lines = [line.split("\t") for line in execute(project, "web", "busybox cat /etc/hosts").splitlines()]
     hosts = {name: address for address, name in lines}
@@ -172,13 +174,14 @@ def test_a_service_is_started_again_as_its_file_says(start: Start, write_scenari
 def test_machines_have_the_same_bytes(start: Start, folder: Path, run_name: str) -> None:
     compose = folder / "compose.yaml"
     script = "busybox cat /run/secrets/token /etc/app.conf; busybox id; pwd; echo > /x; "
-    script += "exec busybox httpd -f -p 8080 -h /www"
+    script += "echo sizes $$(busybox stat -f -c %b /scratch /dev/shm); exec busybox httpd -f -p 8080 -h /www"
     text = compose.read_text()
     compose.write_text(text.replace("    hostname: front\n", f'    command: ["/bin/sh", "-c", "{script}"]\n'))
     project = start(folder, platform="vm")
     assert fetch(project) == "<p>bound here</p>\n"
     console = "\n".join(read(project, "web"))
     assert "s3creta=1uid=33 gid=44" in console and "/srv/work" in console
+    assert "sizes 512 256" in console
     assert "can't create /x: Read-only file system" in console
     assert project.record is not None and project.record.member("setup").exit_status == 0
     bring_down(project)

@@ -8,7 +8,7 @@ from testbed.services.sharing import is_on_host, lends_ports, list_lines, list_s
 
 VPN = Service("vpn", Resources())
 WEB = Service("web", Resources(), network_mode="service:vpn", pid="host", ipc="private", uts="host", cgroup="host")
-LAST = Service("last", Resources(), network_mode="service:web", ipc="service:web", userns="host")
+LAST = Service("last", Resources(), network_mode="service:web", ipc="service:web")
 AGENT = Service("agent", Resources(), network_mode="host")
 SIDE = Service("side", Resources(), network_mode="service:agent")
 ALONE = Service("alone", Resources(), network_mode="none")

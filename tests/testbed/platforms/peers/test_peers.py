@@ -25,7 +25,7 @@ from testbed.platforms.peers.sweep import find_directories
 from testbed.platforms.protocol import Instance, Overseen
 from tests.owned import files_of, mounts_of
 from tests.testbed.platforms.answers import fetch
-from tests.testbed.platforms.shared_spaces import check_pair, make_pair
+from tests.testbed.platforms.shared_spaces import check_pair, check_without_shm, make_pair
 from tests.waiting import until
 
 pytestmark = pytest.mark.root
@@ -139,6 +139,7 @@ def test_services_share_namespaces(rig: Rig, name: str) -> None:
         shared = tuple((kind, "" if callers else "app") for kind in kinds)
         pair = make_pair(rig.lab, rig.layer, rig.folder, shared)
         check_pair(platform, pair, {*kinds}, lambda one: platform._running[one.name].pid, callers=callers)
+    check_without_shm(platform, pair[0], lambda one: platform._running[one.name].pid)
 
 
 @pytest.mark.parametrize("name", ["bwrap", "nspawn", "lxc", "podman"])
