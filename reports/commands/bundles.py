@@ -14,7 +14,7 @@ from testbed.progress import print_progress
 @task(
     positional=["run"],
     help={
-        "run": "a run in the reference machine: its folder, or its id in results/",
+        "run": "a run in the reference machine, of the bench or the ladder: its folder, or its id in results/",
         "out": "the file (default: RUN.bundle)",
     },
 )
@@ -22,11 +22,10 @@ from testbed.progress import print_progress
 def bundle(context: Context, run: str, out: str = "") -> int:
     """Write all inputs of a run in the reference machine, and what it must give again, to one file."""
     from testbed.machine.bundle import bundle
-    from testbed.results import RunFolder
     from testbed.run_folders import locate
 
-    folder = RunFolder.open(locate(run, RESULTS))
-    target = Path(out) if out else Path(f"{folder.run_id}.bundle")
+    folder = locate(run, RESULTS)
+    target = Path(out) if out else Path(f"{folder.resolve().name}.bundle")
     digest = bundle(folder, ROOT / "scenarios", target, print_progress)
     print(f"bundle: {target} ({target.stat().st_size >> 20} MiB), inputs {digest}")
     return 0

@@ -13,7 +13,7 @@ from reports.figures.marks import define_symbols
 from reports.ladder import figures, wording
 from reports.ladder.view import EXPLAINED, QUANTITIES, Subject, Tally, View
 from reports.templating import make_environment
-from testbed.ladder.model import Feature
+from testbed.ladder.model import Feature, Ladder
 from testbed.probes.model import VERDICTS, Outcome, Probe
 from testbed.rungs.model import FEATURES, Explained, Rung, Statement
 from testbed.rungs.walls import ALWAYS_THERE
@@ -113,7 +113,16 @@ def render_page(view: View) -> str:
         parts=figures.draw_parts(view),
         namespaces=make_namespace_table(view),
         walls=make_wall_table(view),
+        provenance=list_provenance(ladder),
     )  # fmt: skip
+
+
+def list_provenance(ladder: Ladder) -> list[tuple[str, object]]:
+    """Return what was measured on, by which checkout and which versions: names and values."""
+    source = dict(ladder.source)
+    commit = source.get("commit")
+    checkout = {"commit": f"{commit}{', with changes' if source.get('dirty') else ''}"} if commit else {}
+    return [(name, value) for part in (ladder.host, checkout, ladder.versions) for name, value in part.items() if value]
 
 
 def list_known(view: View) -> list[Known]:

@@ -56,6 +56,8 @@ _LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 200, 300_000
 _MOST_PATIENCE = 2.0
 _START_S, _STALL_S, _LOOK_S = 60.0, 6.0, 0.03
 _MOST_INSTANCES = 12
+# All of an attack, by the host's clock: some ten times what one takes that goes well.
+BUDGET_S = 150.0
 # Processors that idle for this part of the time are had by whoever wants more, unless a limit keeps it from them.
 _IDLE = 0.1
 _ALONE = "resources"
@@ -119,10 +121,12 @@ def attack(
     probes: Sequence[Probe] | None = None,
     application: int = APPLICATION,
     is_over: Callable[[], bool] = lambda: False,
+    budget_s: float = BUDGET_S,
 ) -> tuple[Outcome, ...]:
     """Run the probes (all without ``probes``) on a platform that has been prepared with the ``image`` of
     testbed.probes.image among its images; call it in the lab. ``lease`` is the run's directory. ``rung`` says what was
-    meant; None for a peer or a machine. No two attacks at a time have the same ``application``.
+    meant; None for a peer or a machine. No two attacks at a time have the same ``application``. What has not been tried
+    after ``budget_s``, times the platform's patience, is untestable, which says so.
 
     Raises TestbedError when no instance can be started at all, and soon after it ``is_over``; what a probe does to its
     instance is an outcome.
@@ -154,7 +158,7 @@ def attack(
                 attempts.append(Attempt(probe, index, canaries.fill(probe, index)))
             except Untestable as problem:
                 outcomes[probe.name] = set_aside(probe, platform.name, rung, str(problem))
-        attacker = _Attacker(platform, rung, lab, image, application, canaries, tell, is_over)
+        attacker = _Attacker(platform, rung, lab, image, application, canaries, tell, is_over, budget_s)
         outcomes |= attacker.make_all(sorted(attempts, key=lambda one: not one.is_alone))
     return tuple(outcomes[probe.name] for probe in wanted)
 
@@ -208,8 +212,11 @@ class _Attacker:
         canaries: Canaries,
         tell: Callable[[str], None],
         is_over: Callable[[], bool],
+        budget_s: float,
     ) -> None:
         self._is_over = is_over
+        self._budget_s = budget_s * platform.patience
+        self._end_s = time.monotonic() + self._budget_s
         self._platform, self._rung, self._lab, self._image = platform, rung, lab, image
         self._application, self._canaries, self._tell = application, canaries, tell
         self._started = 0
@@ -228,14 +235,20 @@ class _Attacker:
         outcomes: dict[str, Outcome] = {}
         left = list(attempts)
         while left:
-            made = self._make_some(left)
+            try:
+                made, why = self._make_some(left), f"{self._started} instances ended before it came to its turn"
+            except TestbedError as error:
+                if not outcomes or self._is_over():
+                    raise
+                made, why = {}, str(error).splitlines()[0]
             outcomes |= made
-            if not made and not outcomes:
-                raise TestbedError(f"attack {self._platform.name}: nothing was printed", "see ./invoke doctor")
             left = [one for one in left if one.probe.name not in outcomes]
-            if not made or self._started >= _MOST_INSTANCES:
+            if is_late := time.monotonic() > self._end_s:
+                why = f"the attack was not finished within {self._budget_s:.0f} s"
+            elif not outcomes:
+                raise TestbedError(f"attack {self._platform.name}: nothing was printed", "see ./invoke doctor")
+            if is_late or not made or self._started >= _MOST_INSTANCES:
                 for one in left:
-                    why = f"{self._started} instances ended before it came to its turn"
                     outcomes[one.probe.name] = set_aside(one.probe, self._platform.name, self._rung, why)
                 break
         return outcomes
@@ -260,7 +273,8 @@ class _Attacker:
             undo.callback(platform.stop, instance)
             with defer_signals():
                 platform.start(instance)
-            platform.started(instance, _START_S * platform.patience)
+            left_s = max(self._end_s - time.monotonic(), 0.0)
+            platform.started(instance, min(_START_S * platform.patience, left_s))
             watched = _Watched({}, {}, {}, {}, {}, {}, time.monotonic())
             printed = self._follow(instance, attempts, watched)
             return self._judge(attempts, printed, watched)
@@ -283,7 +297,8 @@ class _Attacker:
             lines = sum(2 if one.state != "begun" else 1 for one in printed.traces.values())
             if lines != known:
                 moved_s, known = time.monotonic(), lines
-            if printed.done or not alive or time.monotonic() - moved_s > patience_s:
+            now_s = time.monotonic()
+            if printed.done or not alive or now_s - moved_s > patience_s or now_s > self._end_s:
                 self._look(names.values(), watched)
                 self._canaries.settle()
                 return printed

@@ -77,7 +77,9 @@ class Feature(Struct, frozen=True):
 
 class Ladder(Struct, frozen=True):
     """A whole run. ``platforms`` are those that were attacked beside the rungs (peers, machines). ``labels`` are how
-    figures call both, by name, with what must be said; ``emulated`` are those whose processors are."""
+    figures call both, by name, with what must be said; ``emulated`` are those whose processors are. ``source`` is the
+    checkout that measured, ``versions`` those of what it uses (testbed.host.facts); ``machine`` is what the reference
+    machine was made of and must give again, empty for a run on the host."""
 
     id: str
     started: str
@@ -95,3 +97,6 @@ class Ladder(Struct, frozen=True):
     emulated: tuple[str, ...] = ()
     format: int = FORMAT
     took_s: float = 0.0
+    source: Mapping[str, object] = field(default_factory=dict)
+    versions: Mapping[str, object] = field(default_factory=dict)
+    machine: Mapping[str, object] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from testbed.ladder.costs import Step
 from testbed.ladder.model import HOST, Cost, Feature, Ladder, Missing, Pressure, Snippet, StepCost
@@ -28,8 +29,11 @@ class Record:
         rungs: Sequence[str],
         platforms: Sequence[str],
         clock: str = HOST,
+        source: Mapping[str, object] = MappingProxyType({}),
+        versions: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
+        self._source, self._versions = source, versions
         self._folder = folder
         self._head = (run_id, started, host, tuple(rungs), tuple(platforms))
         self._began_s = time.monotonic()
@@ -79,6 +83,8 @@ class Record:
             labels=dict(self.labels),
             emulated=tuple(self.emulated),
             took_s=round(time.monotonic() - self._began_s, 3),
+            source=self._source,
+            versions=self._versions,
         )
 
     def save(self) -> Ladder:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from runtime.errors import UsageError
 from runtime.files import check_inside, read_bounded
@@ -35,12 +36,24 @@ def write_ladder(folder: Path, ladder: Ladder) -> Path:
     return path
 
 
+def encode_results(ladder: Ladder) -> bytes:
+    """Return what came of a run, as JSON: its record without what is another's each time it is run again, whatever it
+    finds (id, time, host)."""
+    return msgspec.json.encode(
+        replace(ladder, id="", started="", host={}, missing=(), took_s=0.0, source={}, versions={}, machine={})
+    )
+
+
 def read_ladder(folder: Path) -> Ladder:
     """Return the record in a run's folder. Raises UsageError for one that is not there, damaged, or of a newer
     format."""
     path = folder / FILE
     check_inside(path, folder)
-    content = read_bounded(path, MOST_BYTES)
+    return decode_ladder(read_bounded(path, MOST_BYTES), str(path))
+
+
+def decode_ladder(content: bytes, path: str) -> Ladder:
+    """Return the record in these bytes, which ``path`` is called by. Raises UsageError as ``read_ladder``."""
     try:
         version = msgspec.json.decode(content, type=_Version).format
         if not 1 <= version <= FORMAT:

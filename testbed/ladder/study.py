@@ -19,7 +19,7 @@ from runtime.errors import PrerequisiteError, TestbedError, UsageError
 from runtime.images.model import Image
 from runtime.lease import CGROUP_ROOT, lease
 from testbed.bench import make_run_id
-from testbed.host.facts import read_facts
+from testbed.host.facts import read_facts, read_source, read_versions
 from testbed.host.noise import Watch
 from testbed.host.turn import take_turn
 from testbed.images import build_images
@@ -274,7 +274,8 @@ def _begin_record(folder: Path, run_id: str, targets: Sequence[Target], clock: s
     rungs = [one.name for one in targets if one.rung is not None]
     platforms = [one.name for one in targets if one.rung is None]
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    return Record(folder, run_id, started, describe_host(read_facts()), rungs, platforms, clock)
+    made_by = read_source(), read_versions()
+    return Record(folder, run_id, started, describe_host(read_facts()), rungs, platforms, clock, *made_by)
 
 
 def describe_host(facts: Mapping[str, object]) -> dict[str, str]:

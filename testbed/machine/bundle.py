@@ -1,7 +1,8 @@
 """One file with everything that a run in the reference machine was made of, and what it must give again.
 
-It is a tar archive, compressed: ``bundle.json``, the run's trials, and the machine's kernel, initial RAM disk and disk,
-on which are the emulator's own files, too. Each part is named with its sha256, and none is used before it has that.
+It is a tar archive, compressed: ``bundle.json``, the run's trials or, of the ladder, its record, and the machine's
+kernel, initial RAM disk and disk, on which are the emulator's own files, too, and all of this checkout that measures.
+Each part is named with its sha256, and none is used before it has that.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from msgspec import Struct
 
 from runtime import atomic
 from runtime.errors import PrerequisiteError, TestbedError, UsageError
+from runtime.files import read_bounded
 from runtime.home import store_root
 from runtime.images.space import MIB, require_space
 from runtime.lease import lease
@@ -30,20 +32,24 @@ from testbed.bench import make_run_id
 from testbed.host.turn import take_turn
 from testbed.images import build_images
 from testbed.interruption import Undo
+from testbed.ladder.model import FILE
+from testbed.ladder.store import encode_results, read_ladder
+from testbed.ladder.study import PROGRAMS
 from testbed.machine import emulator
+from testbed.machine.differences import Difference, compare_ladders, compare_trials
 from testbed.machine.emulation import USER, emulate
 from testbed.machine.inputs import Inputs, combined_digest, inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
 from testbed.machine.reference import hand_over, results_digests
 from testbed.machine.systems import choose_system
-from testbed.results import TRIALS, RunFolder, Trial
+from testbed.results import TRIALS, RunFolder
 from testbed.scenario.model import load
 
 # Raised when an older testbed could no longer read it right.
 FORMAT = 1
 _DESCRIPTION = "bundle.json"
 _LONGEST_DESCRIPTION = 1 << 20
-_LONGEST_TRIALS = 256 * MIB
+_LONGEST_RESULTS = 256 * MIB
 _LONGEST_PART = 16 << 30
 _CHUNK_BYTES = 1 << 20
 # Of an opened bundle, the directory that has its parts; beside it are the layers, and no layer may be below another.
@@ -65,18 +71,6 @@ class Description(Struct, frozen=True):
     results: Mapping[str, str]
 
 
-class Difference(Struct, frozen=True):
-    """What differs between two runs: the number of the first trial in which a ``metric`` (or another field) does."""
-
-    metric: str
-    trial: int
-    expected: str
-    found: str
-
-    def __str__(self) -> str:
-        return f"{self.metric} differs from trial {self.trial} on: {self.found} instead of {self.expected}"
-
-
 class _MadeOf(Struct, frozen=True):
     """What the inputs of a run were made of, as its user named it."""
 
@@ -96,39 +90,66 @@ class _Machine(Struct, frozen=True):
     results_by_name: Mapping[str, str]
 
 
-def _read_machine(run: RunFolder) -> _Machine:
+class _Run(Struct, frozen=True):
+    """A run that is to be bundled: of the bench or of the ladder, whose results are its trials or its record."""
+
+    name: str
+    machine: _Machine
+    commit: object
+    results: bytes
+
+
+def _read_run(path: Path) -> _Run:
+    """Return the run in a folder. Raises UsageError for one that was not made in the reference machine."""
+    if (path / FILE).exists():
+        ladder = read_ladder(path)
+        machine = _read_machine(path, ladder.machine, "ladder")
+        return _Run(ladder.id, machine, ladder.source.get("commit"), encode_results(ladder))
+    run = RunFolder.open(path)
+    machine = _read_machine(path, run.manifest.get("machine"), "bench")
+    commit = (run.manifest.get("source") or {}).get("commit")
+    return _Run(run.run_id, machine, commit, read_bounded(run.path / TRIALS, _LONGEST_RESULTS))
+
+
+def _read_machine(path: Path, described: object, task: str) -> _Machine:
     try:
-        return msgspec.convert(run.manifest["machine"], _Machine)
-    except (KeyError, msgspec.ValidationError) as error:
-        hint = "bench --machine reference makes a run that can be bundled"
-        raise UsageError(f"{run.path} was not measured in the reference machine", hint) from error
+        return msgspec.convert(described, _Machine)
+    except msgspec.ValidationError as error:
+        hint = f"{task} --machine reference makes a run that can be bundled; of this one, pass its folder on"
+        raise UsageError(f"{path} was not measured in the reference machine", hint) from error
 
 
-def bundle(run: RunFolder, scenarios: Path, target: Path, progress: Callable[[str], None]) -> str:
-    """Write the bundle of a run to ``target``, whole or not at all, and return the digest over its inputs.
+def name_results(job: Job) -> str:
+    """Return what a bundle calls the results of a job."""
+    return FILE if job.rungs else TRIALS
+
+
+def bundle(path: Path, scenarios: Path, target: Path, progress: Callable[[str], None]) -> str:
+    """Write the bundle of the run in the folder ``path``, of the bench or of the ladder, to ``target``, whole or not at
+    all, and return the digest over its inputs.
 
     The inputs are made again, of this checkout and this host's store. Raises UsageError when the run was not made in
     the reference machine, or when they are no longer the run's.
     """
-    machine = _read_machine(run)
-    made_of = machine.made_of
+    run = _read_run(path)
+    machine, made_of = run.machine, run.machine.made_of
     scenario = load(made_of.scenario, scenarios)
     require_space(target.absolute().parent, _NEEDED_BYTES, "writing the bundle")
     require_room()
-    images = build_images(scenario, progress, made_of.base, machine.job.measures)
+    programs = PROGRAMS if machine.job.rungs else {}
+    images = build_images(scenario, progress, made_of.base, machine.job.measures, programs=programs)
     kernel = Path(made_of.guest_kernel) if made_of.guest_kernel else None
-    with inputs(machine.job, scenario.folder, images, run.run_id, progress, kernel) as made:
+    with inputs(machine.job, scenario.folder, images, run.name, progress, kernel) as made:
         expected = machine.inputs_by_name
         if changed := sorted(name for name in made.digests if made.digests[name] != expected.get(name)):
-            commit = (run.manifest.get("source") or {}).get("commit")
             raise UsageError(
-                f"the inputs of the run {run.run_id} cannot be made again here: {', '.join(changed)} changed",
-                f"check out {commit or 'its commit'}, with the store that it was measured with, or measure again",
+                f"the inputs of the run {run.name} cannot be made again here: {', '.join(changed)} changed",
+                f"check out {run.commit or 'its commit'}, with the store that it was measured with, or measure again",
             )
         description = Description(
             format=FORMAT,
             job=machine.job,
-            run=run.run_id,
+            run=run.name,
             qemu=machine.qemu,
             layers=made.layer_names,
             disk_bytes=made.disk_bytes,
@@ -137,11 +158,11 @@ def bundle(run: RunFolder, scenarios: Path, target: Path, progress: Callable[[st
         )
         progress(f"writing {target}")
         with atomic.partial(target.absolute()) as unfinished:
-            _write(unfinished, description, run.path / TRIALS, made.files)
+            _write(unfinished, description, run.results, made.files)
         return made.digest
 
 
-def _write(target: Path, description: Description, trials: Path, files: Path) -> None:
+def _write(target: Path, description: Description, results: bytes, files: Path) -> None:
     with (
         target.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as stream,
@@ -149,9 +170,10 @@ def _write(target: Path, description: Description, trials: Path, files: Path) ->
     ):
         document = msgspec.json.format(msgspec.json.encode(description), indent=1)
         _add(archive, _DESCRIPTION, io.BytesIO(document), len(document))
-        for name, path in ((TRIALS, trials), *((part, files / part) for part in _list_parts(description.job))):
-            with path.open("rb") as source:
-                _add(archive, name, source, path.stat().st_size)
+        _add(archive, name_results(description.job), io.BytesIO(results), len(results))
+        for part in _list_parts(description.job):
+            with (files / part).open("rb") as source:
+                _add(archive, part, source, (files / part).stat().st_size)
 
 
 def _list_parts(job: Job) -> tuple[str, ...]:
@@ -166,7 +188,7 @@ def _add(archive: tarfile.TarFile, name: str, source: IO[bytes], size: int) -> N
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Description, bytes, Path]]:
-    """Yield what a bundle says, the trials that it expects, and a folder with its parts, each of which has its digest.
+    """Yield what a bundle says, the results that it expects, and a folder with its parts, each of which has its digest.
 
     Raises UsageError, which names the part and its digest, for a file that is truncated, changed or no bundle.
     """
@@ -179,14 +201,15 @@ def opened(path: Path) -> Iterator[tuple[Description, bytes, Path]]:
             description = msgspec.json.decode(_read(archive, _DESCRIPTION, _LONGEST_DESCRIPTION), type=Description)
             if description.format > FORMAT:
                 raise UsageError(f"{path} has the format {description.format}; this testbed reads up to {FORMAT}")
-            trials = _read(archive, TRIALS, _LONGEST_TRIALS)
-            _check(path, TRIALS, hashlib.sha256(trials).hexdigest(), description.results.get(TRIALS))
+            wanted = name_results(description.job)
+            results = _read(archive, wanted, _LONGEST_RESULTS)
+            _check(path, wanted, hashlib.sha256(results).hexdigest(), description.results.get(wanted))
             for name in _list_parts(description.job):
                 digest = _extract(archive, name, files / name)
                 _check(path, name, digest, description.inputs.get(name))
         except (tarfile.TarError, EOFError, OSError, msgspec.MsgspecError) as error:
             raise UsageError(f"{path} is no whole bundle: {error}", "fetch it again") from error
-        yield description, trials, folder
+        yield description, results, folder
 
 
 def _member(archive: tarfile.TarFile, name: str) -> tuple[tarfile.TarInfo, IO[bytes]]:
@@ -230,34 +253,6 @@ def _check(path: Path, name: str, digest: str, expected: str | None) -> None:
         )
 
 
-def compare(expected: bytes, found: bytes) -> tuple[Difference, ...]:
-    """Return what differs between two trials.jsonl, each metric once, at its first difference; empty when nothing
-    does. Raises UsageError for a line that is no trial."""
-    if expected == found:
-        return ()
-    try:
-        before, after = (
-            [msgspec.json.decode(line, type=Trial) for line in text.splitlines()] for text in (expected, found)
-        )
-    except msgspec.MsgspecError as error:
-        raise UsageError(f"the bundle's {TRIALS}: {error}", "fetch it again") from error
-    first: dict[str, Difference] = {}
-    for one, other in zip(before, after, strict=False):
-        values = [{metric.metric: repr(metric.value) for metric in trial.metrics} for trial in (one, other)]
-        for trial, fields in ((one, values[0]), (other, values[1])):
-            fields["outcome"] = trial.outcome
-            fields["platform and measure"] = f"{trial.platform} {trial.measure}"
-        for name in sorted({*values[0], *values[1]}):
-            pair = [fields.get(name, "nothing") for fields in values]
-            if pair[0] != pair[1] and name not in first:
-                first[name] = Difference(name, one.trial, *pair)
-    if len(before) != len(after):
-        first["trials"] = Difference("trials", min(len(before), len(after)), str(len(before)), str(len(after)))
-    if not first:
-        first["details"] = Difference("details", 0, "those of the bundle", "others")
-    return tuple(first.values())
-
-
 def reproduce(
     path: Path, progress: Callable[[str], None], *, any_qemu: bool = False, wait: bool = False
 ) -> tuple[Difference, ...]:
@@ -272,7 +267,7 @@ def reproduce(
         undo.enter_context(take_turn(run_id, wait=wait, progress=progress))
         scratch = undo.enter_context(lease(run_id))
         progress(f"{path}: checking its parts")
-        description, trials, folder = undo.enter_context(opened(path))
+        description, expected, folder = undo.enter_context(opened(path))
         layers = _unpack_layers(folder, description.layers)
         found = read_qemu_version(layers)
         if found != description.qemu and not any_qemu:
@@ -285,10 +280,12 @@ def reproduce(
         progress(f"reference machine: {combined_digest(description.inputs)[:16]}")
         emulate(made, run_id, scratch / "console", scratch / "results", progress)
         run = hand_over(scratch)
-        digests = results_digests(run.path)
+        if description.job.rungs:
+            return compare_ladders(expected, encode_results(read_ladder(run)))
+        digests = results_digests(run)
         if digests == dict(description.results):
             return ()
-        differences = compare(trials, (run.path / TRIALS).read_bytes())
+        differences = compare_trials(expected, (run / TRIALS).read_bytes())
         others = sorted(name for name in description.results if digests.get(name) != description.results[name])
         return differences or tuple(
             Difference(name, 0, description.results[name], digests.get(name, "nothing")) for name in others

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from msgspec.structs import replace
 
-from runtime.errors import PrerequisiteError, UsageError, WorkloadError
+from runtime.errors import PrerequisiteError, UsageError
+from testbed.host.facts import read_source
 from testbed.interruption import Undo
-from testbed.ladder.model import Ladder, Missing
-from testbed.ladder.store import read_ladder, write_ladder
+from testbed.ladder.model import FILE, Missing
+from testbed.ladder.store import encode_results, read_ladder, write_ladder
 from testbed.ladder.study import SCENARIO, Finished, Wishes, begin, choose_exit_code
 from testbed.ladder.targets import find_runnable
-from testbed.machine.emulation import emulate, read_tail
-from testbed.machine.handover import unpack
+from testbed.machine.emulation import emulate
 from testbed.machine.inputs import inputs, read_qemu_version, require_room
 from testbed.machine.job import Job
+from testbed.machine.reference import describe_machine, hand_over
 from testbed.machine.systems import list_absent
 from testbed.platforms.hypervisors import HYPERVISORS
 from testbed.rungs.model import History, Rung
@@ -43,7 +44,10 @@ def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]
         made = undo.enter_context(inputs(job, scenario.folder, images, run_id, progress))
         progress(f"reference machine: {made.digest[:16]}; its time comes first in each line")
         emulated = emulate(made, run_id, scratch / "console", scratch / "results", progress)
-        inside = hand_over(scratch)
+        taken = hand_over(scratch)
+        inside = read_ladder(taken)
+        results = {FILE: hashlib.sha256(encode_results(inside)).hexdigest()}
+        made_of = {"scenario": SCENARIO, "base": "", "guest_kernel": ""}
         where = f"the reference machine {made.digest[:16]}, {read_qemu_version(made.emulator)}"
         ladder = replace(
             inside,
@@ -51,9 +55,11 @@ def run_ladder(wishes: Wishes, history: History, progress: Callable[[str], None]
             host={"machine": where, **inside.host},
             missing=(*missing, *inside.missing),
             took_s=round(emulated.real_s, 3),
+            source=read_source(),
+            machine=describe_machine(job, made_of, made, results, emulated),
         )
         folder = wishes.out / run_id
-        shutil.copytree(scratch / "taken" / "run" / "logs", folder / "logs")
+        shutil.copytree(taken / "logs", folder / "logs")
         shutil.copyfile(scratch / "console", folder / "logs" / _CONSOLE)
         write_ladder(folder, ladder)
         progress(f"run folder: {folder}")
@@ -89,18 +95,3 @@ def describe_job(rungs: Sequence[Rung], seed: int) -> Job:
         cap=None,
         rungs=tuple(one.name for one in rungs),
     )
-
-
-def hand_over(scratch: Path) -> Ladder:
-    """Return the record that the machine handed over, with its folder unpacked below ``scratch``.
-
-    Raises what ended its run, if that did not end well, and WorkloadError when it handed over nothing.
-    """
-    with (scratch / "results").open("rb") as source:
-        outcome = unpack(source, scratch / "taken")
-    if outcome is None:
-        said = read_tail(scratch / "console")
-        raise WorkloadError("the reference machine powered off without results", f"its console's last lines:\n{said}")
-    if (error := outcome.error()) is not None:
-        raise error
-    return read_ladder(scratch / "taken" / "run")

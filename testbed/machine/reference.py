@@ -130,13 +130,8 @@ def results_digests(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): file_digest(path) for path in paths if path.is_file()}
 
 
-def results_digest(run: Path) -> str:
-    """Return the one digest over a run's results."""
-    return combined_digest(results_digests(run))
-
-
-def hand_over(scratch: Path) -> RunFolder:
-    """Return the run folder that the machine handed over, unpacked below ``scratch``.
+def hand_over(scratch: Path) -> Path:
+    """Return the folder of the run that the machine handed over, unpacked below ``scratch``.
 
     Raises what ended its experiment, if that did not end well, and WorkloadError when it handed over nothing.
     """
@@ -150,12 +145,12 @@ def hand_over(scratch: Path) -> RunFolder:
         )
     if (error := outcome.error()) is not None:
         raise error
-    return RunFolder.open(taken / "run")
+    return taken / "run"
 
 
 def _take_over(options: Options, run_id: str, job: Job, scratch: Path, made: Inputs, emulated: Emulated) -> Finished:
     """Make the run folder of what the machine handed over. Raises as ``hand_over``."""
-    inside = hand_over(scratch)
+    inside = RunFolder.open(hand_over(scratch))
     folder = RunFolder.create(options.out, run_id, _manifest(options, run_id, job, inside, made, emulated))
     for name in (TRIALS, "samples", "logs"):
         source = inside.path / name
@@ -189,16 +184,30 @@ def _manifest(
         "started": (datetime.now(UTC) - timedelta(seconds=emulated.real_s)).isoformat(timespec="seconds"),
         "command": shlex.join(options.command),
         "source": read_source(),
-        "machine": {
-            "kind": NAME,
-            "qemu": read_qemu_version(made.emulator),
-            "job": to_builtins(job),
-            "made_of": {"scenario": options.scenario, "base": options.base, "guest_kernel": options.guest_kernel},
-            "inputs": made.digest,
-            "inputs_by_name": dict(made.digests),
-            "results": results_digest(inside.path),
-            "results_by_name": results_digests(inside.path),
-            "emulated": to_builtins(emulated),
-            "host": read_facts(),
-        },
+        "machine": describe_machine(
+            job,
+            {"scenario": options.scenario, "base": options.base, "guest_kernel": options.guest_kernel},
+            made,
+            results_digests(inside.path),
+            emulated,
+        ),
+    }
+
+
+def describe_machine(
+    job: Job, made_of: Mapping[str, str], made: Inputs, results: Mapping[str, str], emulated: Emulated
+) -> dict[str, Any]:
+    """Return what a run's record says of the machine: what it was ``made_of``, as its user named it, the sha256 of each
+    of its inputs and ``results`` by name, and what the emulation cost this host."""
+    return {
+        "kind": NAME,
+        "qemu": read_qemu_version(made.emulator),
+        "job": to_builtins(job),
+        "made_of": dict(made_of),
+        "inputs": made.digest,
+        "inputs_by_name": dict(made.digests),
+        "results": combined_digest(results),
+        "results_by_name": dict(results),
+        "emulated": to_builtins(emulated),
+        "host": read_facts(),
     }

@@ -256,8 +256,11 @@ def _arguments(domain: Domain) -> list[str]:
         shared = "on" if domain.ram.shared else "off"
         backend = f"memory-backend-file,id=ram,size={domain.memory_bytes},mem-path={_STANDARD_INPUT},share={shared}"
         arguments += ["-object", backend, "-machine", "memory-backend=ram"]
-    if domain.machine == "microvm":  # under KVM it has none by itself, and its guest waits a second and more for one
-        arguments += ["-machine", "rtc=on"]
+    if domain.machine == "microvm":
+        # Under KVM it has no clock by itself, and its guest waits a second and more for one. What it has is the first
+        # PC's timer and interrupt controller, and a guest of KVM's needs neither (QEMU's microvm.rst).
+        legacy = ",pit=off,pic=off" if domain.accelerator == "kvm" else ""
+        arguments += ["-machine", f"rtc=on{legacy}"]
     return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
 
 

@@ -94,6 +94,14 @@ def test_an_attempt_that_ends_its_rung_is_told_and_the_others_are_made_in_anothe
     ]
 
 
+def test_what_does_not_end_in_time_is_told_and_what_was_made_stays(attacked: Attack) -> None:
+    probes = [make_probe("a-first", "nothing"), make_probe("b-hang", "hang"), make_probe("c-after", "nothing")]
+    outcomes = attacked("container", None, probes, budget_s=1.0)
+    assert outcomes["a-first"].verdict == "permitted"
+    late = outcomes["c-after"]
+    assert late.verdict == "untestable" and "was not finished within" in late.words
+
+
 _KILLED = """
 import sys, time
 from pathlib import Path

@@ -8,7 +8,9 @@ from msgspec.structs import replace
 
 from testbed.platforms.rungs.landlock import find_version
 from testbed.probes.read import read_probes
+from testbed.rungs.model import WALLS
 from testbed.rungs.read import find_rung, read_history
+from testbed.rungs.walls import ALWAYS_THERE, find_walls
 from tests.testbed.ladder.walls import (
     BEHIND_CHROOT,
     CONTAINER,
@@ -24,14 +26,29 @@ from tests.testbed.ladder.walls import (
 pytestmark = pytest.mark.root
 LOCKED = replace(CONTAINER, landlock=True)
 QUOTA = replace(CONTAINER, quota=64)
+# As jails had it: one address of the host's stack.
+ADDRESS = replace(
+    CONTAINER, namespaces=tuple(one for one in CONTAINER.namespaces if one != "network"), network="address"
+)
 SCOPED = pytest.mark.skipif(find_version() < 6, reason="Landlock here keeps no signals and sockets inside (Linux 6.12)")
+
+
+# Walls that a container of ours has, those that few rungs have, and those with a test of their own below.
+ITS_OWN = ("root", "pid", "ipc", "uts", "cgroup", "network", "capabilities", "seccomp", "devices", "masks", "limits",
+           "no_new_privileges")  # fmt: skip
+FEW_HAVE = ("user", "time")
+OTHERS = ("landlock", "quota", "address")
+
+
+def test_every_wall_that_can_be_left_out_is() -> None:
+    assert {*ITS_OWN, *FEW_HAVE, *OTHERS} == set(WALLS) - ALWAYS_THERE.keys()
+    assert set(ITS_OWN) == find_walls(CONTAINER)
 
 
 @pytest.mark.parametrize(
     "walls",
     [
-        *((wall,) for wall in ("root", "pid", "ipc", "uts", "cgroup", "network", "capabilities", "seccomp", "devices")),
-        *((wall,) for wall in ("masks", "limits", "no_new_privileges")),
+        *((wall,) for wall in ITS_OWN),
         ("capabilities", "seccomp"),
         ("cgroup", "capabilities", "seccomp"),
         ("pid", "capabilities", "seccomp"),
@@ -73,13 +90,24 @@ def test_without_a_quota_exactly_the_probe_of_the_disk_leaks(attacked: Attack) -
     assert find_leaked(attacked("rung", rung, probes, without=("quota",)), QUOTA) == expected == {"resources-disk"}
 
 
+def test_without_one_address_exactly_the_probes_of_others_leak(attacked: Attack) -> None:
+    rung, probes = (
+        replace(RUNG, isolation=ADDRESS),
+        [one for one in choose_probes(("address",)) if one.kind == "network"],
+    )
+    expected = find_expected(("address",), probes, ADDRESS)
+    assert find_leaked(attacked("rung", rung, probes), ADDRESS) == set()
+    assert find_leaked(attacked("rung", rung, probes, without=("address",)), ADDRESS) == expected
+    assert len(expected) >= 5
+
+
 @pytest.mark.parametrize("name", [one.name for one in read_history().rungs if one.isolation and one.isolation.quota])
 def test_rungs_that_had_a_quota_keep_it(name: str, attacked: Attack) -> None:
     probes = [one for one in read_probes() if one.wall == "quota"]
     assert {one.verdict for one in attacked("rung", find_rung(name), probes).values()} == {"blocked"}
 
 
-@pytest.mark.parametrize("kind", ["user", "time"])
+@pytest.mark.parametrize("kind", FEW_HAVE)
 def test_without_a_namespace_that_few_have_exactly_its_probes_leak(kind: str, attacked: Attack) -> None:
     isolation = replace(CONTAINER, namespaces=(*CONTAINER.namespaces, kind))
     rung, probes = replace(RUNG, isolation=isolation), choose_probes(())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import Lab
-from testbed.ladder.attack import attack
+from testbed.ladder.attack import BUDGET_S, attack
 from testbed.platforms.container import ContainerPlatform
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import PeerPlatform
@@ -59,7 +59,11 @@ def attacking(image: Image, run: str) -> Iterator[Attack]:
     with Lab() as lab:
 
         def attack_one(
-            name: str, rung: Rung | None, probes: Sequence[Probe] | None = None, without: Collection[str] = ()
+            name: str,
+            rung: Rung | None,
+            probes: Sequence[Probe] | None = None,
+            without: Collection[str] = (),
+            budget_s: float = BUDGET_S,
         ) -> dict[str, Outcome]:
             platform: PeerPlatform | ContainerPlatform
             if name == "container":
@@ -72,7 +76,10 @@ def attacking(image: Image, run: str) -> Iterator[Attack]:
                 platform = RungPlatform(rung, run, lease, lab, without)
                 platform.prepare_rung()
             try:
-                return {one.probe: one for one in attack(platform, rung, lab, image, lease, probes=probes)}
+                return {
+                    one.probe: one
+                    for one in attack(platform, rung, lab, image, lease, probes=probes, budget_s=budget_s)
+                }
             finally:
                 platform.close()
 

@@ -10,14 +10,15 @@ from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from testbed.ladder.model import INSTRUCTIONS
-from testbed.ladder.store import write_ladder
+from testbed.ladder.store import read_ladder, write_ladder
 from testbed.ladder.study import Wishes
 from testbed.ladder.targets import find_runnable
 from testbed.machine.choice import choose_ladder
 from testbed.machine.emulator import RESULTS_BYTES
 from testbed.machine.handover import pack
 from testbed.machine.job import Job, Outcome
-from testbed.machine.ladder import choose_rungs, describe_job, hand_over, run_ladder
+from testbed.machine.ladder import choose_rungs, describe_job, run_ladder
+from testbed.machine.reference import hand_over
 from testbed.machine.systems import choose_system
 from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.rungs.read import read_history
@@ -68,7 +69,7 @@ def test_its_record_comes_back_with_its_clock(tmp_path: Path) -> None:
     write_ladder(run, counted)
     with (tmp_path / "results").open("wb") as target:
         pack(Outcome("inside", 3), run, target, RESULTS_BYTES)
-    assert hand_over(tmp_path) == counted
+    assert read_ladder(hand_over(tmp_path)) == counted
     assert (tmp_path / "taken" / "run" / "logs").is_dir()
 
 
