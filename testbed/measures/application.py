@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
-from functools import partial
 from types import TracebackType
 
 from runtime.cgroups import Cgroup
@@ -83,6 +82,9 @@ class Application:
         self.checks = Checks(self._execute) if asks_health and may_ask else None
         self._started: list[Instance] = []
         self._restarts = Restarts(context.scenario.services)
+        self._timeout_s = ready_timeout_s(context.settings.ready, platform)
+        self._first_processes = FirstProcesses(platform, self._timeout_s, self._begin_checks)
+        self._requested_ns = 0
         self._farewell = farewell
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
@@ -119,22 +121,17 @@ class Application:
                         self.filled[instance.name] = self._platform.fill(instance)
             self._context.meet()
             before = counting.read(self._platform, [one for one in self.instances if one.name in self.filled])
-            requested_ns = time.monotonic_ns()
-            timeout_s = ready_timeout_s(self._context.settings.ready, self._platform)
-            first_processes = FirstProcesses(self._platform, timeout_s, self._begin_checks)
+            self._requested_ns = time.monotonic_ns()
             if self.checks is not None:
                 undo.callback(self.checks.close)
-            wait = partial(
-                self._await_others, first_processes=first_processes, requested_ns=requested_ns, timeout_s=timeout_s
-            )
             starting = undo.enter_context(ExitStack())
-            undo.push(partial(self._part, first_processes))
+            undo.push(self._part)
             for instance in self.instances:
-                self._start(instance, wait, starting)
+                self._start(instance, starting)
                 if self.checks is not None or instance.held:
-                    first_processes.begin(instance)
-                self._begin_held(instance, wait, first_processes)
-            self._timeline = self._wait(requested_ns, timeout_s, before, first_processes)
+                    self._first_processes.begin(instance)
+                self._begin_held(instance)
+            self._timeline = self._wait(before)
             cgroups = tuple(self.cgroups().values())
             self._context.watch.running(cgroups)
             undo.callback(self._context.watch.stopping, cgroups)
@@ -146,41 +143,35 @@ class Application:
     ) -> None:
         self._undo.close()
 
-    def _start(self, instance: Instance, wait: Callable[[str], None], undo: ExitStack) -> None:
+    def _start(self, instance: Instance, undo: ExitStack) -> None:
         """Start an instance once its service may begin; one of several services waits for none."""
         if not self._platform.shared:
-            wait(instance.service)
+            self._await_others(instance.service)
         undo.callback(self._platform.stop, instance)
         with defer_signals():
             self._begin(instance)
             self._started.append(instance)
 
-    def _begin_held(self, instance: Instance, wait: Callable[[str], None], first_processes: FirstProcesses) -> None:
+    def _begin_held(self, instance: Instance) -> None:
         """Let the services of one instance begin that are held, each once it may and the one before it has."""
         for service in instance.held:
             assert isinstance(self._platform, Together)
-            wait(service)
+            self._await_others(service)
             self._platform.begin_service(instance, service)
-            self._await_first(service, first_processes)
+            self._await_first(service)
 
-    def _await_first(self, service: str, first_processes: FirstProcesses) -> None:
+    def _await_first(self, service: str) -> None:
         """Wait until the first process of a service runs."""
-        while not first_processes.seen(service):
-            self._watch(first_processes)
+        while not self._first_processes.seen(service):
+            self._watch()
             time.sleep(_LOOK_S)
 
-    def _part(
-        self,
-        first_processes: FirstProcesses,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _part(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Take leave of the services that have begun, if somebody interrupts their start."""
         if self._farewell is not None and isinstance(error, Interrupted):
             started = [service for instance in self._started for service in instance.specs]
             # What has no kernel to boot has begun when its start returns.
-            self._farewell([one for one in started if not self._platform.virtual or first_processes.seen(one)])
+            self._farewell([one for one in started if not self._platform.virtual or self._first_processes.seen(one)])
 
     def _execute(self, service: str, words: tuple[str, ...], timeout_s: float) -> int | None:
         """Run a command in a service, as its check does."""
@@ -194,22 +185,22 @@ class Application:
             if service.healthcheck is not None and is_checked(service):
                 self.checks.begin(name, service.healthcheck)
 
-    def _await_others(self, name: str, *, first_processes: FirstProcesses, requested_ns: int, timeout_s: float) -> None:
+    def _await_others(self, name: str) -> None:
         """Wait until what a service depends on is as it has to be. Raises WorkloadError."""
         services = {service.name: service for service in self._context.scenario.services}
         for awaited in list_awaited(services[name]):
             for started in self._started:
-                first_processes.begin(started)
+                self._first_processes.begin(started)
             service = services[awaited.service]
             if awaited.condition == HEALTHY and (self.checks is None or not is_checked(service)):
-                self._ask(self._list_ports(service), first_processes, requested_ns, timeout_s)
-                self._await_first(service.name, first_processes)  # of one that has no port to ask
+                self._ask(self._list_ports(service))
+                self._await_first(service.name)  # of one that has no port to ask
                 continue
             try:
                 while not judge(awaited, self._health(service.name), self._final_status(service.name)):
-                    self._watch(first_processes)
-                    if time.monotonic_ns() - requested_ns > timeout_s * 1e9:
-                        raise WorkloadError(f"not ready after {timeout_s:g} s: {awaited} is not so")
+                    self._watch()
+                    if time.monotonic_ns() - self._requested_ns > self._timeout_s * 1e9:
+                        raise WorkloadError(f"not ready after {self._timeout_s:g} s: {awaited} is not so")
                     time.sleep(_LOOK_S)
             except WorkloadError as error:
                 raise self.failure(error.message.splitlines()[0]) from error
@@ -231,49 +222,42 @@ class Application:
     def _health(self, service: str) -> str | None:
         return None if self.checks is None else self.checks.state(service)
 
-    def _watch(self, first_processes: FirstProcesses) -> None:
-        for error in first_processes.errors:
+    def _watch(self) -> None:
+        for error in self._first_processes.errors:
             if isinstance(error, WorkloadError):
                 raise self.failure(error.message.splitlines()[0]) from error
             raise error
         for instance in self.revive():
-            first_processes.begin_again(instance)
+            self._first_processes.begin_again(instance)
         self.check_alive(starting=True)
 
-    def _ask(
-        self,
-        questions: Sequence[Question],
-        first_processes: FirstProcesses,
-        requested_ns: int,
-        timeout_s: float,
-    ) -> tuple[Answer, ...]:
+    def _ask(self, questions: Sequence[Question]) -> tuple[Answer, ...]:
         try:
             return ask(
                 questions,
-                requested_ns=requested_ns,
-                timeout_s=timeout_s,
-                may_ask=first_processes.seen,
-                watch=partial(self._watch, first_processes),
+                requested_ns=self._requested_ns,
+                timeout_s=self._timeout_s,
+                may_ask=self._first_processes.seen,
+                watch=self._watch,
                 open_socket=self._context.addresses.open_socket,
             )
         except NotReady as error:
-            raise self.failure(f"not ready after {timeout_s:g} s: {error}{self._restarts.tell()}") from error
+            raise self.failure(f"not ready after {self._timeout_s:g} s: {error}{self._restarts.tell()}") from error
 
-    def _wait(
-        self, requested_ns: int, timeout_s: float, before: counting.Tally | None, first_processes: FirstProcesses
-    ) -> Timeline:
+    def _wait(self, before: counting.Tally | None) -> Timeline:
         ready = self._context.settings.ready
         complete = {name for name in self._instance_of if self._is_complete(name)}
         asked = make_questions(self._context.scenario, ready, self.addresses, complete)
         for instance in self.instances:
-            first_processes.begin(instance)
-        answers = self._ask(asked, first_processes, requested_ns, timeout_s)
-        while len(first_processes.phases) < len(self._context.scenario.services):  # services that have no port to ask
-            self._watch(first_processes)
+            self._first_processes.begin(instance)
+        answers = self._ask(asked)
+        phases = self._first_processes.phases
+        while len(phases) < len(self._context.scenario.services):  # services that have no port to ask
+            self._watch()
             time.sleep(0.001)
         counted = before, counting.read(self._platform, self.instances)
-        phases = {service: first_processes.phases[service] for service in self._instance_of}
-        return make_timeline(requested_ns, phases, asked, answers, throttling.read(self.parts()), counted)
+        by_service = {service: phases[service] for service in self._instance_of}
+        return make_timeline(self._requested_ns, by_service, asked, answers, throttling.read(self.parts()), counted)
 
     def revive(self) -> list[Instance]:
         """Start each instance again that has ended, is to be started again and has waited long enough; return those.

@@ -140,7 +140,7 @@ def test_what_does_not_start_says_why_and_leaves_nothing(
     ("policy", "problem"),
     [
         ('"no"', "the first process of web has ended: exit status 137"),
-        ("always", r"not ready after 2 s: .*; web has ended \d+ times, the last time with: exit status 137"),
+        ("always", r"not ready after 4 s: .*; web has ended \d+ times, the last time with: exit status 137"),
     ],
 )
 def test_what_used_up_its_memory_is_told(start: Start, write_scenario: Write, policy: str, problem: str) -> None:
@@ -149,7 +149,7 @@ def test_what_used_up_its_memory_is_told(start: Start, write_scenario: Write, po
     folder = write_scenario(compose=compose)
     killed = f"{problem}, and the kernel has killed a process: all 128 MiB of memory that it may use were used"
     with pytest.raises(WorkloadError, match=killed):
-        start(folder, timeout_s=2.0)
+        start(folder, timeout_s=4.0)
 
 
 def test_a_service_that_has_done_its_work_is_no_failure(start: Start, write_scenario: Write, run_name: str) -> None:
