@@ -3,8 +3,8 @@
 A file can be built where each image that it is made of can be had: it is in the store, has a substitute
 (testbed/substitutes), or is a distribution's own, for which testbed/base stands in, whatever its release. What a file
 copies of its build context and is not there is made: a file for what looks like one by its name, else a folder with an
-empty file; JSON is `{}`, all else is empty. So a RUN that needs the real files, or a host that is not reached, fails,
-and counts as such. What is no RUN has to work.
+empty file; npm's packages have no dependencies and scripts that do nothing, all else is empty. So a RUN that needs the
+real files, or a host that is not reached, fails, and counts as such. What is no RUN has to work.
 """
 
 from __future__ import annotations
@@ -34,6 +34,12 @@ _DISTRIBUTIONS = re.compile(r"(?:(?:docker\.io/)?library/)?(?:debian|ubuntu|buil
 _ABSENT = re.compile(r"(?:COPY|ADD) (.*): no such file in the build context ")
 _NOTHING = re.compile(r" *nothing to copy: (.+)")
 _RUN_FAILED = re.compile(r": RUN .*: exit status \d+", re.DOTALL)
+_LOCK = "package-lock.json"
+_SCRIPTS = ", ".join(f'"{name}": "true"' for name in ("build", "start", "test", "lint", "postinstall", "prisma"))
+_CONTENTS = {
+    "package.json": f'{{"name": "made", "version": "1.0.0", "scripts": {{{_SCRIPTS}}}}}\n',
+    _LOCK: '{"name": "made", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "made"}}}\n',
+}
 # Each shows what the one before hid.
 _ROUNDS = 12
 
@@ -129,7 +135,9 @@ def make_absent(context: Path, pattern: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         path /= "file"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{}\n" if path.suffix == ".json" else "")
+    path.write_text(_CONTENTS.get(path.name, "{}\n" if path.suffix == ".json" else ""))
+    if path.name == "package.json":
+        path.with_name(_LOCK).write_text(_CONTENTS[_LOCK])
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from msgspec import Struct  # noqa: E402
 
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.dockerfile_build import Built, build_file, list_missing  # noqa: E402
+from benchmarks.dockerfile_reasons import explain  # noqa: E402
 from benchmarks.independent_parser import as_theirs, read_by_theirs  # noqa: E402
 from benchmarks.public_files import Listed, add_options, try_each  # noqa: E402
 from runtime.builder.dockerfile import Dockerfile, read  # noqa: E402
@@ -103,7 +104,8 @@ def describe(one: Read) -> str:
         return f"read       {one.file}  {', '.join(one.missing)}"
     if one.built.reason:
         what = "RUN failed" if one.built.run_failed else "not built"
-        return f"{what:<10} {one.file}  {' '.join(one.built.reason.split())[:_LONGEST_REASON]}"
+        said = " ".join(one.built.reason.split())[:_LONGEST_REASON]
+        return f"{what:<10} {one.file}  {explain(one.built.reason)}: {said}"
     return f"built      {one.file}  {one.built.seconds:.1f} s, {one.built.made} things made"
 
 
@@ -118,6 +120,8 @@ def summarise(results: Sequence[Read], listed: int) -> list[str]:
         built = sum(not one.reason for one in tried)
         failed = sum(one.run_failed for one in tried)
         lines.append(f"{built} built; in {failed} a RUN failed; {len(tried) - built - failed} ended otherwise")
+        reasons = Counter(explain(one.reason) for one in tried if one.reason)
+        lines += ["of those that were not built", *(f"{count:5}  {reason}" for reason, count in reasons.most_common())]
     names = Counter(name.partition(":")[0].partition("@")[0] for one in there for name in one.missing)
     return [*lines, "images that cannot be had:", *(f"{count:5}  {name}" for name, count in names.most_common(15))]
 

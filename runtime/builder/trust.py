@@ -1,7 +1,7 @@
 """Lend a RUN the certificates by which this host trusts servers, where the environment names a file of them.
 
-Behind a proxy that answers in a server's place, no image knows who has signed the answer: pip, npm, curl and git are then
-told so by variables that name a file. A RUN has the same variables and files, and the image keeps neither.
+Behind a proxy that answers in a server's place, no image knows who has signed the answer: pip, npm, curl and git are
+then told so by variables that name a file. A RUN has the same variables and files, and the image keeps neither.
 """
 
 from __future__ import annotations

@@ -82,10 +82,12 @@ def test_extensions_of_php_are_packages_of_the_distribution(tmp_path: Path) -> N
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     script = SHARED / "php/docker-php-ext-install"
-    words = [script, "-j", "4", "mysqli", "pdo_pgsql", "xsl", "intl", "pcntl"]
+    words = [str(script), "-j", "4", "mysqli", "pdo_pgsql", "xsl", "intl", "pcntl"]
     done = subprocess.run(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True)
     assert done.stdout.split()[-4:] == ["php-mysql", "php-pgsql", "php-xml", "php-intl"]
-    none = subprocess.run([script, "pcntl"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True)
+    none = subprocess.run(
+        [str(script), "pcntl"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True
+    )
     assert none.stdout == b"", "it is there already"
 
 
