@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from runtime.errors import WorkloadError
+from runtime.images.save import save
+from runtime.images.store import Store
 
 # As ours; hard limits cannot be raised everywhere.
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024")
@@ -19,6 +22,7 @@ class Buildah:
     """buildah, whose images lie below ``home``. Its methods raise WorkloadError with the words of one that failed."""
 
     def __init__(self, home: Path) -> None:
+        self.home = home
         self._storage = ("--root", str(home / "root"), "--runroot", str(home / "run"), "--storage-driver", "overlay")
 
     def run(self, *words: str) -> str:
@@ -37,6 +41,13 @@ class Buildah:
     def pull(self, source: str, tag: str) -> None:
         """Take an image from ``oci-archive:PATH`` or ``oci:PATH:NAME``."""
         self.run("tag", self.run("pull", "--quiet", source), tag)
+
+    def lend(self, store: Store, reference: str, tag: str) -> None:
+        """Take an image of ours, by the archive that its store saves."""
+        with tempfile.NamedTemporaryFile(dir=self.home, suffix=".tar") as archive:
+            save(store, [reference], cast(BinaryIO, archive), lambda line: None)
+            archive.flush()
+            self.pull(f"oci-archive:{archive.name}", tag)
 
     def config(self, tag: str) -> dict[str, Any]:
         """Return an image's configuration, as Docker's format has it."""

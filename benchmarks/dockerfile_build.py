@@ -3,12 +3,13 @@
 A file can be built where each image that it is made of can be had: it is in the store, has a substitute
 (testbed/substitutes), or is a distribution's own, for which testbed/base stands in, whatever its release. What a file
 copies of its build context and is not there is made: a file for what looks like one by its name, else a folder with an
-empty file; JSON is `{}`, all else is empty. So a RUN that needs the real files, or a host that is not reached, fails,
-and counts as such. What is no RUN has to work.
+empty file; npm's packages have no dependencies and scripts that do nothing, all else is empty. So a RUN that needs the
+real files, or a host that is not reached, fails, and counts as such. What is no RUN has to work.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -19,6 +20,7 @@ from types import MappingProxyType
 
 from msgspec import Struct
 
+from benchmarks.dockerfile_peer import Beside, Peer
 from runtime.builder.build import build, default_resolver, leading_values
 from runtime.builder.dockerfile import Dockerfile
 from runtime.builder.stages import Resolver, plan_stages
@@ -34,19 +36,27 @@ _DISTRIBUTIONS = re.compile(r"(?:(?:docker\.io/)?library/)?(?:debian|ubuntu|buil
 _ABSENT = re.compile(r"(?:COPY|ADD) (.*): no such file in the build context ")
 _NOTHING = re.compile(r" *nothing to copy: (.+)")
 _RUN_FAILED = re.compile(r": RUN .*: exit status \d+", re.DOTALL)
+_LOCK = "package-lock.json"
+_SCRIPTS = ", ".join(f'"{name}": "true"' for name in ("build", "start", "test", "lint", "postinstall", "prisma"))
+_CONTENTS = {
+    "package.json": f'{{"name": "made", "version": "1.0.0", "scripts": {{{_SCRIPTS}}}}}\n',
+    _LOCK: '{"name": "made", "version": "1.0.0", "lockfileVersion": 3, "packages": {"": {"name": "made"}}}\n',
+}
 # Each shows what the one before hid.
 _ROUNDS = 12
 
 
 class Built(Struct, frozen=True):
     """What came of building a file: images that cannot be had, or else the seconds that it took and how many things of
-    its context were made; or why it was not built, and whether that is a RUN that ended otherwise than it should."""
+    its context were made; or why it was not built, and whether that is a RUN that ended otherwise than it should;
+    and what became of it beside buildah, if that was asked for."""
 
     missing: tuple[str, ...] = ()
     seconds: float = 0.0
     made: int = 0
     reason: str = ""
     run_failed: bool = False
+    beside: Beside | None = None
 
 
 def stand_in(reference: str) -> str:
@@ -75,9 +85,9 @@ def list_missing(
     return tuple(dict.fromkeys(missing))
 
 
-def build_file(store: Store, file: Dockerfile, context: Path, limit_s: float) -> Built:
+def build_file(store: Store, file: Dockerfile, context: Path, limit_s: float, peer: Peer | None = None) -> Built:
     """Build a file whose images can be had, in a context in which what is not there is made. The limit is without the
-    time that substitutes take, which are made before."""
+    time that substitutes take, which are made before, and without what a ``peer`` takes to build it, too."""
     made = 0
     plan_stages(file, "", leading_values(file, {}), resolver_of(store))
     began_s = time.monotonic()
@@ -85,17 +95,25 @@ def build_file(store: Store, file: Dockerfile, context: Path, limit_s: float) ->
         with _limited(limit_s):
             for _ in range(_ROUNDS):
                 try:
-                    _build(store, file, context)
-                    return Built((), time.monotonic() - began_s, made)
+                    image = _build(store, file, context)
+                    break
                 except UsageError as error:
                     if not (absent := _ABSENT.search(error.message)):
                         raise
                     made += 1
                     make_absent(context, absent[1])
-            raise UsageError(f"{file.path}: more than {_ROUNDS} things of the context are not there")
+            else:
+                raise UsageError(f"{file.path}: more than {_ROUNDS} things of the context are not there")
+            seconds = time.monotonic() - began_s
     except TestbedError as error:
         failed = _RUN_FAILED.search(error.message) is not None
         return Built((), time.monotonic() - began_s, made, error.message, failed)
+    try:
+        beside = peer.compare(file, context, image, resolver_of(store)) if peer else None
+    finally:
+        with store.writing(_ignore):
+            store.untag(image.reference)
+    return Built((), seconds, made, beside=beside)
 
 
 def resolver_of(store: Store) -> Resolver:
@@ -109,12 +127,10 @@ def resolver_of(store: Store) -> Resolver:
     return resolve
 
 
-def _build(store: Store, file: Dockerfile, context: Path) -> None:
-    name = "benchmark/dockerfile"
+def _build(store: Store, file: Dockerfile, context: Path) -> Image:
+    name = f"benchmark/dockerfile-{os.getpid()}"  # another process may build, too
     resolve = resolver_of(store)
-    build(store, context=context, dockerfile=file.path, reference=name, progress=_end_if_absent, resolve=resolve)
-    with store.writing(_ignore):
-        store.untag(name)
+    return build(store, context=context, dockerfile=file.path, reference=name, progress=_end_if_absent, resolve=resolve)
 
 
 def make_absent(context: Path, pattern: str) -> None:
@@ -129,7 +145,9 @@ def make_absent(context: Path, pattern: str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         path /= "file"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("{}\n" if path.suffix == ".json" else "")
+    path.write_text(_CONTENTS.get(path.name, "{}\n" if path.suffix == ".json" else ""))
+    if path.name == "package.json":
+        path.with_name(_LOCK).write_text(_CONTENTS[_LOCK])
 
 
 @contextmanager

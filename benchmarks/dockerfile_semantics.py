@@ -29,17 +29,15 @@ from msgspec import Struct, to_builtins  # noqa: E402
 from benchmarks.buildah import Buildah  # noqa: E402
 from benchmarks.command import perform  # noqa: E402
 from benchmarks.dockerfile_context import BASE, make_base, make_context  # noqa: E402
-from benchmarks.image_contents import describe_config, describe_tree, list_differences  # noqa: E402
+from benchmarks.image_contents import compare_images  # noqa: E402
 from runtime.builder.build import build  # noqa: E402
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError  # noqa: E402
-from runtime.images.save import save  # noqa: E402
 from runtime.images.store import Store  # noqa: E402
 
 CASES = Path(__file__).with_name("dockerfile_cases")
 REFUSED = CASES / "refused.txt"
 # `# differs: /path/*: why`; a path may end in a star.
 _NAMED = re.compile(r"# differs: (\S+): (.+)")
-_ITS_LABEL = ("io.buildah.version",)
 
 
 class Compared(Struct, frozen=True):
@@ -62,7 +60,7 @@ class Bench:
         (folder / "base").mkdir()
         make_context(self.context)
         make_base(self.store, folder / "base")
-        self._lend(BASE, BASE)
+        self.buildah.lend(self.store, BASE, BASE)
 
     def compare(self, dockerfile: Path) -> Compared:
         """Build a file with both and compare the images."""
@@ -70,17 +68,9 @@ class Bench:
         ours = build(
             self.store, context=self.context, dockerfile=dockerfile, reference=name, progress=lambda line: None
         )
-        self._lend(name, f"{name}-ours")
+        self.buildah.lend(self.store, name, f"{name}-ours")
         self._build_theirs(dockerfile, f"{name}-theirs")
-        config = json.loads(self.store.layout.read(ours.id, name))["config"]
-        members = describe_config(config)
-        their_members = describe_config(self.buildah.config(f"{name}-theirs"), _ITS_LABEL)
-        found = list_differences(members, their_members)
-        count = len(members.keys() | their_members.keys())
-        with self.buildah.mounted(f"{name}-ours") as root, self.buildah.mounted(f"{name}-theirs") as other:
-            files, their_files = describe_tree(root, _is_left), describe_tree(other, _is_left)
-        found |= list_differences(files, their_files)
-        count += len(files.keys() | their_files.keys())
+        count, found = compare_images(self.store, ours, self.buildah, f"{name}-ours", f"{name}-theirs", _is_left)
         return judge(name, count, found, dockerfile.read_text())
 
     def refuse(self, line: str) -> Compared:
@@ -106,12 +96,6 @@ class Bench:
         ignored = dockerfile.with_name(f"{dockerfile.name}.dockerignore")
         rules = ("--ignorefile", str(ignored)) if ignored.exists() else ()
         self.buildah.build(self.context, tag, "--format", "docker", "--file", str(dockerfile), *rules)
-
-    def _lend(self, name: str, tag: str) -> None:
-        archive = self.folder / "lent.tar"
-        with archive.open("wb") as stream:
-            save(self.store, [name], stream, lambda line: None)
-        self.buildah.pull(f"oci-archive:{archive}", tag)
 
 
 def judge(name: str, count: int, found: dict[str, str], text: str) -> Compared:

@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.buildah import Buildah
 from runtime.builder.context import attributes
+from runtime.images.model import Image
+from runtime.images.store import Store
 
 # Members that say the same when they are missing, null or empty.
 MEMBERS = (
     *("Env", "Cmd", "Entrypoint", "WorkingDir", "User", "ExposedPorts", "Volumes", "Labels", "StopSignal"),
     *("Healthcheck", "OnBuild", "Shell"),
 )
+
+
+_ITS_LABEL = ("io.buildah.version",)
+
+
+def compare_images(
+    store: Store, image: Image, buildah: Buildah, ours: str, theirs: str, is_left_out: Callable[[str], bool]
+) -> tuple[int, dict[str, str]]:
+    """Return how many files and members of the configuration an image of ours and one of buildah's have, and by name
+    which differ. buildah has ours as ``ours``, and shows the files of both; ``is_left_out`` says which do not count."""
+    members = describe_config(json.loads(store.layout.read(image.id, image.reference))["config"])
+    their_members = describe_config(buildah.config(theirs), _ITS_LABEL)
+    with buildah.mounted(ours) as root, buildah.mounted(theirs) as other:
+        files, their_files = describe_tree(root, is_left_out), describe_tree(other, is_left_out)
+    count = len(members.keys() | their_members.keys()) + len(files.keys() | their_files.keys())
+    return count, list_differences(members, their_members) | list_differences(files, their_files)
 
 
 def describe_file(path: Path) -> str:

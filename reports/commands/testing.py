@@ -25,7 +25,8 @@ LINT = (
     f"clang-format --dry-run --Werror {_C_FILES}",
     "codespell",
     "mypy",
-    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run testbed/substitutes/images/*/*.sh",
+    "shellcheck invoke .ci/run scenarios/*/*/www/cgi-bin/run testbed/substitutes/images/*/*.sh"
+    " testbed/substitutes/shared/php/*",
     "python -m runtime.launcher.build --analyze",
     "python -m testbed.sampler.build --analyze",
     "python -m testbed.load.build --analyze",

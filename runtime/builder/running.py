@@ -6,7 +6,7 @@ Several may run at a time, one for each stage of a build that can go on. They sh
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from runtime import container
 from runtime.builder.output import follow
 from runtime.builder.runs import Runs
 from runtime.builder.stage import Stage
+from runtime.builder.trust import Lent, lend_certificates
 from runtime.config.default import DEFAULT_CAPABILITIES, DEFAULT_PATH
 from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError, WorkloadError
@@ -79,7 +80,8 @@ def run_command(stage: Stage, command: Command, scratch: Path, runs: Runs, progr
     runs.check()
     if status != 0:
         raise _failure(command, status, tail, scratch)
-    targets = (f"etc/{_APT_FILE}", *(mount.destination for mount in command.mounts))
+    mounts = (*lend_certificates(os.environ).mounts, *command.mounts)
+    targets = (f"etc/{_APT_FILE}", *(mount.destination for mount in mounts))
     remove_mount_points(upper, stage.layers, targets)
     return upper
 
@@ -92,11 +94,13 @@ def start_command(
     for directory in (upper, work, root):
         directory.mkdir()
     upper.chmod(0o755)
-    spec = Spec(_process(stage, command), directories(stage.layers), hostname="build")
+    lent = lend_certificates(os.environ) if command.connected else Lent({}, ())
+    spec = Spec(_process(stage, command, lent.variables), directories(stage.layers), hostname="build")
     resolver = _text_of("/etc/resolv.conf")
     files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
     writable = WritableLayer(str(upper), str(work))
-    building = Building(writable, files, command.connected, command.mounts, mount_point=str(root))
+    mounts = (*lent.mounts, *command.mounts)
+    building = Building(writable, files, command.connected, mounts, mount_point=str(root))
 
     def connect(pid: int) -> None:
         proxies = proxy_environment({**os.environ, **dict(command.variables)})
@@ -118,12 +122,12 @@ def start_command(
     return started
 
 
-def _process(stage: Stage, command: Command) -> Process:
+def _process(stage: Stage, command: Command, lent: Mapping[str, str]) -> Process:
     environment = stage.run_environment | dict(command.variables)
     environment.setdefault("HOME", home_directory(command.user.uid, stage.layers))
     # Tools that stamp what they write use this time instead of today's, if they can.
     environment.setdefault("SOURCE_DATE_EPOCH", str(EPOCH_S))
-    environment = proxy_environment(os.environ) | environment
+    environment = {**proxy_environment(os.environ), **lent, **environment}
     return Process(
         args=command.args,
         env=tuple(f"{name}={value}" for name, value in environment.items()),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from runtime.builder.build import build
 from runtime.images.model import Image
 from runtime.images.store import Store
-from testbed.substitutes.table import Substitute
+from testbed.substitutes.table import SHARED, Substitute
 
 
 def ensure_substitute(
@@ -26,5 +26,6 @@ def ensure_substitute(
         reference=f"{substitute.reference}{tag}",
         progress=progress,
         arguments=dict(substitute.arguments),
+        contexts={"shared": SHARED},
         base=base,
     )

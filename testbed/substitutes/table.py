@@ -14,6 +14,8 @@ from types import MappingProxyType
 from msgspec import Struct
 
 FOLDER = Path(__file__).with_name("images")
+# What several of them copy, as the build context of this name.
+SHARED = Path(__file__).with_name("shared")
 # A reference's registry and namespace that mean Docker Hub's official images.
 _OFFICIAL = re.compile(r"(?:(?:index\.)?docker\.io/)?(?:library/)?([a-z0-9]+)(?::([\w.-]+))?(?:@.+)?")
 # The name of an image, and what of its tag chooses one of several folders.

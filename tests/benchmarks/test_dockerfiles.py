@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -51,7 +53,7 @@ def test_images_that_cannot_be_had_are_those_that_the_last_stage_needs(tmp_path:
 @pytest.mark.parametrize(
     ("pattern", "made"),
     [
-        ("package*.json", {"package.json": "{}\n"}),
+        ("tsconfig*.json", {"tsconfig.json": "{}\n"}),
         ("target/*.jar", {"target/x.jar": ""}),
         ("src", {"src/file": ""}),
         ("./src/", {"src/file": ""}),
@@ -67,6 +69,13 @@ def test_what_is_not_there_is_made(tmp_path: Path, pattern: str, made: dict[str,
     make_absent(context, pattern)
     there = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {str(path.relative_to(context)): path.read_text() for path in there} == made
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_npm_takes_the_package_that_is_made(tmp_path: Path) -> None:
+    make_absent(tmp_path, "package*.json")
+    for command in (("npm", "ci"), ("npm", "run", "build")):
+        subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
 
 
 @pytest.mark.root

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.builder.trust import VARIABLES
 from runtime.images.base import apt_options, package_urls
 from runtime.images.layers import walk
 from runtime.images.model import Image
@@ -115,3 +116,27 @@ def test_apts_configuration_is_the_hosts_in_a_run_and_not_the_images(
         apt_options.cache_clear()
     assert 'Acquire::http::Proxy "http://127.0.0.1:3142";\n' in read_text("/said", image.layers)
     assert {name for name, _ in walk(image.layers[-1].path)} == {"said"}
+
+
+@pytest.mark.root
+def test_a_run_trusts_whom_the_hosts_environment_says_and_the_image_keeps_nothing_of_it(
+    build_text: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    bundle, other = tmp_path / "bundle.pem", tmp_path / "other.pem"
+    bundle.write_text("whom to trust\n")
+    other.write_text("another\n")
+    for name, path in (("SSL_CERT_FILE", bundle), ("PIP_CERT", bundle), ("CURL_CA_BUNDLE", other)):
+        monkeypatch.setenv(name, str(path))
+    monkeypatch.setenv("GIT_SSL_CAINFO", str(tmp_path / "nowhere"))
+    image = build_text(
+        "FROM tiny\nENV CURL_CA_BUNDLE=/own\nRUN cat $SSL_CERT_FILE $PIP_CERT > /seen; echo $GIT_SSL_CAINFO >> /seen\n"
+        "RUN echo x > $SSL_CERT_FILE || echo $CURL_CA_BUNDLE > /own\n"
+        "RUN --network=none echo ${SSL_CERT_FILE:-none} > /alone\n"
+    )
+    assert read_text("/seen", image.layers) == "whom to trust\n" * 2 + "\n"
+    assert read_text("/own", image.layers) == "/own\n", "what the image says holds, and the file is read only"
+    assert read_text("/alone", image.layers) == "none\n"
+    assert [name for layer in image.layers[1:] for name, _ in walk(layer.path)] == ["seen", "own", "alone"]
+    assert bundle.read_text() == "whom to trust\n"

@@ -16,7 +16,7 @@ from runtime.images.process import image_process
 from runtime.images.store import Store
 from runtime.spec import Resources, Spec
 from testbed.substitutes.resolving import find_image, resolver
-from testbed.substitutes.table import FOLDER, Substitute, find_substitute, list_substitutes
+from testbed.substitutes.table import FOLDER, SHARED, Substitute, find_substitute, list_substitutes
 
 
 @pytest.mark.parametrize(
@@ -53,16 +53,18 @@ def test_a_tag_may_ask_for_more() -> None:
 def test_each_can_be_planned(folder: Path) -> None:
     file = dockerfile.read(folder / "Dockerfile", folder)
     assert (file.instructions[0].name, file.instructions[0].words) == ("FROM", ("testbed/base",))
-    context = Context.at(folder, folder / "Dockerfile")
+    own, shared = Context.at(folder, folder / "Dockerfile"), Context.at(SHARED)
     for instruction in file.instructions:
         if instruction.name == "COPY":
+            context = shared if instruction.flag("from") == "shared" else own
             words = [word for word in instruction.words if not word.startswith("--")]
             assert all(list(context.sources(word)) for word in words[:-1])
     assert folder.name.partition("-")[0] in list_substitutes() and Substitute(folder.name).package
 
 
 @pytest.mark.parametrize(
-    ("name", "counted_on"), [("python", {"ca-certificates", "netbase", "tzdata", "python3-pip"}), ("node", {"npm"})]
+    ("name", "counted_on"),
+    [("python", {"ca-certificates", "netbase", "tzdata", "python3-pip"}), ("node", {"npm", "yarnpkg"})],
 )
 def test_files_count_on_what_the_official_image_has(name: str, counted_on: set[str]) -> None:
     """Public Dockerfiles use these without installing them: the zone of time by dpkg-reconfigure, for one."""
@@ -71,7 +73,27 @@ def test_files_count_on_what_the_official_image_has(name: str, counted_on: set[s
     assert counted_on <= installed
 
 
-@pytest.mark.parametrize("script", sorted(FOLDER.rglob("*.sh")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_extensions_of_php_are_packages_of_the_distribution(tmp_path: Path) -> None:
+    for name, text in (
+        ("php", 'case "$2" in *pcntl*) ;; *) exit 1 ;; esac'),
+        ("apt-get", 'echo "$@"'),
+        ("find", "echo x"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    script = SHARED / "php/docker-php-ext-install"
+    words = [str(script), "-j", "4", "mysqli", "pdo_pgsql", "xsl", "intl", "pcntl"]
+    done = subprocess.run(words, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-4:] == ["php-mysql", "php-pgsql", "php-xml", "php-intl"]
+    none = subprocess.run(
+        [str(script), "pcntl"], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=True
+    )
+    assert none.stdout == b"", "it is there already"
+
+
+@pytest.mark.parametrize(
+    "script", sorted([*FOLDER.rglob("*.sh"), *SHARED.glob("php/*")]), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_scripts_are_a_shells(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/sh\n")
     subprocess.run(["sh", "-n", script], check=True)

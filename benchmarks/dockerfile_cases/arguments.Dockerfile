@@ -1,0 +1,23 @@
+ARG IMAGE=base
+ARG TAG=latest
+ARG SOURCE=a.txt
+FROM --platform=linux/amd64 ${IMAGE}:${TAG} AS one
+ARG SOURCE
+ARG TARGETARCH
+ARG TARGETOS
+ARG TARGETPLATFORM
+LABEL target="$TARGETPLATFORM $TARGETOS/$TARGETARCH"
+COPY $SOURCE /from/${SOURCE}.copy
+ARG LATER=$SOURCE-later
+ARG LATER2=${LATER}2
+ARG WITHOUT
+RUN echo "$LATER $LATER2 ${WITHOUT-unset} $SOURCE" > /seen
+ENV LATER2=env
+RUN echo "$LATER2" > /seen2
+FROM one AS unused
+RUN exit 1
+FROM one
+ARG WITHOUT=now
+RUN echo "$WITHOUT" > /seen3
+COPY --from=one /seen* /copied/
+WORKDIR $LATER2
