@@ -16,7 +16,8 @@ from testbed.statistics import FEWEST_TO_SHOW
 _EMULATOR = "qemu"
 _TRIALS_SHOWN = 3
 _WALLS_SHOWN = _ROOT_SHOWN = 200
-_COUNTED_SHOWN = 600
+_COUNTED_SHOWN = _SHARES_SHOWN = 600
+_NAMES_SHOWN, _NAME_SHOWN = 20, 63
 INSTRUCTION_TIME = "instruction time"
 
 
@@ -145,6 +146,8 @@ def list_notes(run: Run) -> list[str]:
             _note_instruction_time(run),
             _note_hypervisor(run),
             _note_walls(run),
+            _note_host_network(run),
+            _note_shares(run),
             _note_counted(run),
             _note_noise_before(run),
             _note_disturbed(run),
@@ -173,6 +176,28 @@ def _note_walls(run: Run) -> str:
             others.setdefault(str(walls)[:_WALLS_SHOWN], []).append(one.label)
     shown = "; ".join(f"{', '.join(labels)}: {walls}" for walls, labels in others.items())
     return f"Not every platform has the same walls around a workload. {shown}." if shown else ""
+
+
+def _note_host_network(run: Run) -> str:
+    """Say which services' files have them in the host's network, and what that was: the manifest's ``host_network``."""
+    named = run.manifest.get("host_network")
+    services = ", ".join(str(name)[:_NAME_SHOWN] for name in named[:_NAMES_SHOWN]) if isinstance(named, list) else ""
+    if not services:
+        return ""
+    return (
+        f"By their files {services} would be in the host's network. The run's own stood for it, in which the load is,"
+        " too, and which nothing else reaches."
+    )
+
+
+def _note_shares(run: Run) -> str:
+    """Say what services share on which platforms, and by which driver, as their facts have it."""
+    found: dict[str, list[str]] = {}
+    for one in run.platforms:
+        if shares := one.facts.get("shares"):
+            found.setdefault(str(shares)[:_SHARES_SHOWN], []).append(one.label)
+    shown = "; ".join(f"{', '.join(labels)}: {shares}" for shares, labels in found.items())
+    return f"Services share directories of the host, which are each copy's own. {shown}." if shown else ""
 
 
 def _note_counted(run: Run) -> str:

@@ -39,6 +39,7 @@ PARTS: Mapping[str, str] = {
     "emulator_heap": "QEMU: heap",
     "emulator_stacks": "QEMU: stacks",
     "firmware": "QEMU: firmware",
+    "lender": "virtiofsd: its own",
     "boot_files": "host: kernel and initrd files",
     "host_cache": "host: page cache",
     "host_kernel": "host: kernel",
@@ -49,7 +50,9 @@ PARTS: Mapping[str, str] = {
 }
 # The parts that are the guest's own RAM, and those that QEMU needs besides.
 GUEST_PARTS = ("application", "files", "guest_cache", "guest_kernel", "guest_free", "guest_ram", "absent", "merged")
-EMULATOR_PARTS = ("translated_code", "emulator_program", "emulator_heap", "emulator_stacks", "firmware", "boot_files")
+EMULATOR_PARTS = (
+    *("translated_code", "emulator_program", "emulator_heap", "emulator_stacks", "firmware", "lender", "boot_files"),
+)
 
 
 class Mapped(Struct, frozen=True):
@@ -201,21 +204,30 @@ def virtual_parts(
     ram_bytes: int,
     guest: GuestMemory | None = None,
     ballooned_bytes: int = 0,
+    lender: Sequence[Mapped] = (),
 ) -> dict[str, int]:
     """Return the parts of a virtual machine's memory, in bytes. Without word from the guest its RAM is one part.
 
-    QEMU's private pages must be what its cgroup is charged for besides page cache and kernel memory. Of pages that
+    The mappings of a ``lender``, which serves a device to QEMU, are its own but for the guest's RAM, which both map and
+    PSS divides between them. That is a file in memory then, and the cgroup is charged for it as page cache; QEMU's
+    private pages must be what its cgroup is charged for besides page cache and kernel memory. Of pages that
     KSM has merged the charge may be any other cgroup's.
     """
     groups = group_by_kind(mappings, ram_bytes)
     parts = {name: sum(one.pss_bytes for one in group) for name, group in groups.items()}
+    shared = {one.path for one in groups.get("guest_ram", ()) if one.path}
+    lent_bytes = sum(one.pss_bytes for one in lender if one.path in shared)
+    parts["guest_ram"] = parts.get("guest_ram", 0) + lent_bytes
+    parts["lender"] = sum(one.pss_bytes for one in lender) - lent_bytes
     resident_bytes = sum(one.rss_bytes for one in groups.get("guest_ram", ()))
-    merged_bytes = resident_bytes - parts.pop("guest_ram", 0)
+    if shared:  # nor does KSM merge any of it
+        resident_bytes = parts["guest_ram"]
+    merged_bytes = resident_bytes - parts.pop("guest_ram")
     if guest is None:
         parts["guest_ram"] = resident_bytes
     else:
         parts |= guest_parts(guest, ram_bytes, ballooned_bytes, resident_bytes)
-    private_bytes = sum(one.anonymous_bytes for one in mappings)
+    private_bytes = sum(one.anonymous_bytes for one in (*mappings, *lender))
     parts["merged"] = -merged_bytes
     parts["host_cache"] = max(charge.cache_bytes - charge.mapped_bytes, 0)
     parts["host_kernel"] = charge.kernel_bytes

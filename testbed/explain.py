@@ -25,14 +25,17 @@ from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.peer import Place
 from testbed.platforms.peers.plans import program_plan
 from testbed.platforms.peers.program import Found
-from testbed.platforms.registry import check_names
+from testbed.platforms.registry import check_names, find_share_refusal
 from testbed.platforms.rungs.names import ALIASES, RUNGS
 from testbed.platforms.rungs.platform import RungPlatform
 from testbed.qemu.domain import name_disk
+from testbed.qemu.shares import DRIVER, list_exports, place_in_guest
 from testbed.qemu.variants import VARIANTS
 from testbed.rungs.read import find_rung
 from testbed.scenario.model import Scenario, Service, load
-from testbed.services.specs import make_specs
+from testbed.services.contents import has_contents
+from testbed.services.mounts import Places, describe_shared, find_shared, list_mounts, require_no_shared, split_shared
+from testbed.services.specs import NOTHING_OF_HOST, Mounts, make_specs
 from vm_images.guest import ensure_guest, xen_guest_of
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 from vm_images.plans.guest import XEN_DISK, guest_plan
@@ -94,6 +97,29 @@ def explain_plan(spec: Spec, platform: str) -> str:
     return f"{text}\n\nThe guest is saved. What each copy of it performs when it is restored:\n{explain(plan)}"
 
 
+def describe_mounts(scenario: Scenario, platform: str) -> str:
+    """Return by what services have what their files mount of the host, in sentences; empty when they mount nothing."""
+    alone = {one.name: split_shared(one, scenario.services)[0] for one in scenario.services}
+    own = ", ".join(name for name, service in alone.items() if has_contents(service))
+    lines = [f"What these mount for themselves is a further layer of their image: {own}."] if own else []
+    if shared := describe_shared(scenario.services):
+        driver = f"{DRIVER}, lent by a virtiofsd for each guest" if platform in VARIANTS else "bind mounts"
+        lines.append(f"What services share are directories of the host, a copy's own, by {driver}: {shared}.")
+    return "\n".join(lines)
+
+
+def mount_example(scenario: Scenario, platform: str) -> Mounts:
+    """Return what services share, in an example's directories. Raises UsageError where a platform has no driver."""
+    services, folder = scenario.services, store_root() / "volumes" / "example"
+    if not find_shared(services):
+        return NOTHING_OF_HOST
+    if refusal := find_share_refusal(platform):
+        require_no_shared(services, platform, refusal)
+    places = Places(folder / "volumes", folder / "files", folder / "bound")
+    common = {service.name: split_shared(service, services)[1] for service in services}
+    return {name: list_mounts(service, scenario.application, places) for name, service in common.items()}
+
+
 def _built_images(scenario: Scenario) -> dict[str, Image]:
     """Return the images as they were built last: who is not root cannot build. Raises PrerequisiteError without
     them."""
@@ -119,8 +145,16 @@ def explain_service(
         raise UsageError(f"unknown service {service}", f"services of {scenario.name}: {', '.join(names)}")
     images = build_images(scenario, progress) if os.geteuid() == 0 else _built_images(scenario)
     shared = platform in VARIANTS and VARIANTS[platform].guest_per == "application"
-    links = [link_of(0, 0 if shared else index) for index in range(len(names))]
-    wanted = dict(zip(names, make_specs(scenario, images, links), strict=True))
-    if shared:
-        return explain(plan_application(scenario.services, wanted))
-    return explain_plan(wanted[service or names[0]], platform)
+    pod = shared and VARIANTS[platform].inside == "process"
+    links = [link_of(0, 0 if pod else index) for index in range(len(names))]
+    mounts = mount_example(scenario, platform)
+    wanted = dict(zip(names, make_specs(scenario, images, links, mounts), strict=True))
+    if platform in VARIANTS:
+        guests = [wanted] if shared else [{name: spec} for name, spec in wanted.items()]
+        exports = {name: list_exports(guest) for guest in guests for name in guest}
+        wanted = {name: place_in_guest(spec, exports[name]) for name, spec in wanted.items()}
+    if pod:
+        plan = explain(plan_application(scenario.services, wanted))
+    else:
+        plan = explain_plan(wanted[service or names[0]], platform)
+    return "\n\n".join(filter(None, (plan, describe_mounts(scenario, platform))))

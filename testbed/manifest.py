@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from msgspec import to_builtins
@@ -36,13 +36,13 @@ def filters(scenario: Scenario) -> dict[str, str]:
     return {service.name: "the default profile" if service.seccomp else "none" for service in scenario.services}
 
 
-def describe_files(scenario: Scenario) -> dict[str, object]:
+def describe_files(scenario: Scenario, said: Sequence[str] = ()) -> dict[str, object]:
     """Return which compose files a scenario was read from, the variables that they used, whose values may be secret,
-    and what the user was told."""
+    and what the user was told: the files' own notes, and what else was ``said``."""
     return {
         "files": [str(file) for file in scenario.files],
         "variables": [name for name, _ in scenario.application.variables],
-        "notes": list(scenario.application.notes),
+        "notes": [*scenario.application.notes, *said],
     }
 
 
@@ -71,7 +71,8 @@ def make_manifest(run_id: str, options: Options, request: Request, images: Mappi
         "images": {name: image_record(image) for name, image in images.items()},
         "seccomp": filters(scenario),
         "root_driver": DRIVER,
-        "compose": describe_files(scenario),
+        "compose": describe_files(scenario, request.said),
+        "host_network": list(request.on_host),
         "source": read_source(),
         "versions": read_versions(),
         "host": {**read_facts(), "kvm": kvm.detect().words},

@@ -33,10 +33,10 @@ from testbed.qemu.accelerator import check_accelerator
 from testbed.qemu.variants import VARIANTS
 from testbed.results import check_base
 from testbed.scenario import consolidation as servers
-from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Settings
+from testbed.scenario.model import NOTHING_ASKED, Asked, Scenario, Service, Settings
 from testbed.scenario.model import load as load_scenario
 from testbed.services.mounts import describe_shared, list_unapplied, require_no_shared
-from testbed.services.sharing import list_lines
+from testbed.services.sharing import is_on_host, list_lines
 from testbed.temperature import find_temperature, list_missing_cold
 from vm_images.own_kernel import read_own_kernel
 
@@ -95,7 +95,7 @@ class Options(Struct, frozen=True):
 
 class Request(Struct, frozen=True):
     """What was asked for, read and found possible: ``platforms`` with their aliases, in ``groups`` of those that run at
-    the same time."""
+    the same time. ``said`` is what the user was told of its services besides the files' own notes."""
 
     scenario: Scenario
     settings: Settings
@@ -103,6 +103,13 @@ class Request(Struct, frozen=True):
     measures: tuple[str, ...]
     design: Design
     groups: tuple[Group, ...]
+    said: tuple[str, ...] = ()
+
+    @property
+    def on_host(self) -> tuple[str, ...]:
+        """The services that are in the host's network by their file, for which the run's own stands."""
+        services = self.scenario.services
+        return tuple(one.name for one in services if is_on_host(one, services))
 
     @property
     def levels(self) -> dict[str, tuple[Level, ...]]:
@@ -205,6 +212,16 @@ def make_groups(options: Options, names: Sequence[str], again: str, rivals: Sequ
     return (tuple(names),)
 
 
+def _list_said(names: Sequence[str], services: Sequence[Service]) -> tuple[str, ...]:
+    """Return a line for each thing that files say of services and that is otherwise in a run on these platforms."""
+    return (
+        *list_unapplied(services),
+        *list_not_restarted(names, services),
+        *list_substituted(services),
+        *list_lines(services, measured=True),
+    )
+
+
 def check_options(
     options: Options,
     progress: Progress,
@@ -233,9 +250,8 @@ def check_options(
         progress(f"measured too, as warm starts are compared beside cold ones only: {', '.join(names[: -len(asked)])}")
     require_services(names, scenario.services)
     _check_shared(names, scenario, progress)
-    said = (*list_unapplied(scenario.services), *list_not_restarted(names, scenario.services))
-    hosted = list_lines(scenario.services, measured=True)
-    for line in (*said, *list_substituted(scenario.services), *hosted):
+    said = _list_said(names, scenario.services)
+    for line in said:
         progress(line)
     wanted = choose_measures(options, settings.measures)
     registry.require_countable(names, wanted)
@@ -260,7 +276,8 @@ def check_options(
     if os.geteuid() != 0:
         raise PrerequisiteError("bench needs root: namespaces, cgroups and QEMU", "run it with sudo")
     check_base(options.out)
-    return Request(scenario, settings, tuple(name for group in groups for name in group), wanted, design, groups)
+    measured = tuple(name for group in groups for name in group)
+    return Request(scenario, settings, measured, wanted, design, groups, said)
 
 
 def _check_shared(names: Sequence[str], scenario: Scenario, progress: Callable[[str], None]) -> None:

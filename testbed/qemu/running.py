@@ -97,13 +97,15 @@ class Running(Struct, frozen=True):
 
     def memory_parts(self, *, ballooned: bool) -> Mapping[str, int]:
         """Return where its memory goes, in bytes by part; ``ballooned`` when it has a balloon to ask for its size."""
-        meminfo = self.meminfo()
+        meminfo, pids = self.meminfo(), self.cgroup.pids()
+        lenders = self.lending.choose(pids) if self.lending is not None else frozenset()
         return breakdown.virtual_parts(
-            breakdown.read_mappings(self.cgroup.pids()),
+            breakdown.read_mappings(pid for pid in pids if pid not in lenders),
             breakdown.read_charge(self.cgroup),
             self.ram_bytes,
             breakdown.parse_guest(meminfo) if meminfo else None,
             memory.read_ballooned_bytes(self.domain, self.ram_bytes) if ballooned else 0,
+            breakdown.read_mappings(lenders),
         )
 
 

@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from errno import EPERM
 from pathlib import Path
@@ -145,12 +145,24 @@ def lending_plan(
     )
 
 
+def _find_session(pid: int) -> int:
+    """Return the session of a process; 0 when it has ended."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0
+
+
 class Lending:
     """A virtiofsd that runs, and ends with the guest that it serves, or by ``end``."""
 
     def __init__(self, pid: int, words: int) -> None:
         self._pid, self._words = pid, words
         self._process = os.pidfd_open(pid)
+
+    def choose(self, pids: Iterable[int]) -> frozenset[int]:
+        """Return those of some processes that are its own: it has begun a session."""
+        return frozenset(pid for pid in pids if _find_session(pid) == self._pid)
 
     def read_words(self) -> str:
         """Return what it has said that nobody has read yet: why it has ended, perhaps."""

@@ -202,6 +202,30 @@ def test_other_walls_than_a_container_has_are_told(write_run: WriteRun) -> None:
     assert "Not every platform has the same walls around a workload. container: none at all." in told
 
 
+def test_what_stood_for_the_hosts_network_is_told(write_run: WriteRun) -> None:
+    folder = write_run(platforms=("container",))
+    assert "host's network" not in summary.describe_answer(folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["host_network"] = ["agent", "side"]
+    file.write_text(json.dumps(manifest))
+    told = summary.describe_answer(folder)
+    assert "By their files agent, side would be in the host's network. The run's own stood for it" in told
+    assert "would be in the host" in reports.render(folder).read_text()
+
+
+def test_what_services_share_is_told_with_its_driver(write_run: WriteRun) -> None:
+    folder = write_run(platforms=("container", "kvm"))
+    assert "share directories" not in summary.describe_answer(folder)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["platforms"]["container"]["shares"] = "bind mounts: volume data (app, web)"
+    manifest["platforms"]["kvm"]["shares"] = "virtiofs: volume data (app, web)"
+    file.write_text(json.dumps(manifest))
+    told = summary.describe_answer(folder)
+    assert "container: bind mounts: volume data (app, web); vm (KVM): virtiofs: volume data (app, web)." in told
+
+
 def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
     folder = write_run(platforms=("container", "kvm"))
     assert "are a cgroup's" not in summary.describe_answer(folder)

@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from testbed.breakdown import (
+    GUEST_PARTS,
     PARTS,
     Charge,
     GuestMemory,
@@ -141,6 +142,30 @@ def test_parts_add_up_to_pages_cache_and_kernel_memory() -> None:
     untold = virtual_parts(mappings, seen, RAM)
     assert untold["guest_ram"] == 81920 * KIB
     assert sum(untold.values()) == sum(parts.values())
+
+
+def test_ram_that_virtiofsd_maps_too_is_the_guests_and_the_rest_its_own() -> None:
+    ram, path = 80 * MIB, "/memfd:pc.ram (deleted)"
+    mappings = tuple(
+        replace(one, path=path, anonymous_bytes=0, pss_bytes=ram - 8 * MIB) if one.size_bytes == RAM else one
+        for one in parse_smaps(SMAPS)
+    )
+    lender = parse_smaps(
+        entry(0x1000, 2 * KIB, "r-xp", "/usr/libexec/virtiofsd", 1500)
+        + entry(0x900000, 1024, "rw-p", "", 600)
+        + entry(0xA00000, 640, "rw-s", path, 0)
+        + entry(0xB00000, 127 * KIB, "rw-s", path, 16 * KIB, Pss=8 * KIB)
+    )
+    private_bytes = PRIVATE - ram + 600 * KIB
+    seen = charge(private_bytes, cache_bytes=ram + MIB, mapped_bytes=ram, kernel_bytes=MIB)
+    parts = virtual_parts(mappings, seen, RAM, parse_guest(MEMINFO), lender=lender)
+    assert parts["lender"] == 2100 * KIB
+    assert sum(parts[name] for name in GUEST_PARTS if name in parts) == ram
+    assert parts["host_cache"] == MIB and "merged" not in parts and "unexplained" not in parts
+    alone = virtual_parts(parse_smaps(SMAPS), charge(PRIVATE), RAM)
+    assert {name: parts[name] for name in ("boot_files", "emulator_heap", "emulator_program", "firmware")} == {
+        name: alone[name] for name in ("boot_files", "emulator_heap", "emulator_program", "firmware")
+    }
 
 
 def test_the_charge_of_merged_pages_may_be_anothers() -> None:

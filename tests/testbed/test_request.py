@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from runtime.errors import UsageError
+from testbed.manifest import make_manifest
 from testbed.measures.design import Asked, Design, choose_design
 from testbed.request import Options, check_options, choose_again, choose_measures, choose_settings, make_groups
 from testbed.scenario import consolidation
@@ -136,3 +137,23 @@ def test_what_strangers_files_do_not_say_is_told_and_what_it_rules_out_is_refuse
         check("{db: {image: x, ports: [5432]}}", "start", "utilisation")
     with pytest.raises(UsageError, match="no service publishes a port"):
         check("{worker: {image: x}}")
+
+
+@pytest.mark.root
+def test_what_is_otherwise_than_in_the_file_is_in_the_manifest(tmp_path: Path) -> None:
+    create_scenario("small", tmp_path)
+    compose = tmp_path / "small" / "compose.yaml"
+    hosted = "  web:\n    network_mode: host\n    tty: true\n    labels: {a: b}\n"
+    compose.write_text(compose.read_text().replace("  web:\n", hosted, 1))
+    heard: list[str] = []
+    asked = options(scenario=str(compose), platforms=("container",), quick=True, out=tmp_path, measures=("start",))
+    request = check_options(asked, heard.append)
+    manifest = make_manifest("run", asked, request, {})
+    assert manifest["host_network"] == ["web"]
+    notes = manifest["compose"]["notes"]  # type: ignore[index]
+    assert {f"small: {note}" if note.startswith("read over") else note for note in notes} <= set(heard)
+    assert [note.partition(",")[0] for note in notes] == [
+        "read over",
+        "web: not applied: tty",
+        "web: network_mode: host: the run's own network",
+    ]

@@ -80,6 +80,8 @@ def connect(lending: Lending, path: Path, cgroup: Cgroup) -> int:
         server = max(cgroup.pids())
         until(lambda: sorted(os.listdir(f"/proc/{server}/root")) == ["0", "1"], told=lending.read_words)
         check_confined(server)
+        own = cgroup.pids()
+        assert lending.choose((*own, os.getpid())) == {*own} and len(own) > 1, "all of its processes, and no others"
     return server
 
 
@@ -92,9 +94,14 @@ def check_confined(server: int) -> None:
     }
     assert "ro" in options["/"] and "rw" in options["/0"] and "ro" in options["/1"]
     assert all({"nosuid", "nodev", "noexec"} <= {*options[path]} for path in ("/", "/0", "/1"))
+    until(
+        lambda: not find_bounding(server) & (1 << 27 | 1 << 21), told=lambda: "CAP_MKNOD, CAP_SYS_ADMIN"
+    )  # its last step
+
+
+def find_bounding(server: int) -> int:
     status = Path(f"/proc/{server}/status").read_text()
-    held = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd")), 16)
-    assert not held >> 27 & 1 and not held >> 21 & 1, "CAP_MKNOD, CAP_SYS_ADMIN"
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapBnd")), 16)
 
 
 @pytest.mark.root
