@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from reports import theme
 from reports.ladder.page import render_page
 from reports.ladder.view import make_view
-from reports.ladder.wording import describe_pressure
+from reports.ladder.wording import ATTACKS, DOES, WORDS, describe_pressure
 from testbed.ladder.model import INSTRUCTIONS, UNPRESSED, Cost, Ladder, Missing, Pressure, Snippet
 from testbed.probes.model import Outcome
 from tests.reports.ladder.records import HISTORY, PROBES, make_ladder
@@ -107,6 +108,12 @@ def test_the_commit_and_the_versions_that_measured_are_told() -> None:
     source, versions = {"commit": "abc123", "dirty": True}, {"qemu": "QEMU 7.2", "mmdebstrap": None}
     page = render(replace(make_ladder(), source=source, versions=versions))
     assert "abc123, with changes" in page and "QEMU 7.2" in page and "mmdebstrap" not in page
+
+
+def test_words_and_attacks_are_explained(page: str) -> None:
+    for words in (*WORDS.values(), "takes all that it can get"):
+        assert f"<dd>{html.escape(words, quote=True).replace('&#x27;', '&#39;')}</dd>" in page
+    assert ATTACKS.keys() == DOES.keys()
 
 
 def test_what_stopped_an_attacker_is_told() -> None:
