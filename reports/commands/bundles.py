@@ -37,14 +37,15 @@ def bundle(context: Context, run: str, out: str = "") -> int:
         "file": "a file that bundle has written, here or elsewhere",
         "any-qemu": "also with an emulator of another version than the bundle names",
         "wait": "wait while another run is measured on this host, instead of being refused",
+        "share": "run beside other runs: what it finds is the same, and theirs is disturbed",
     },
 )
 @reporting
-def reproduce(context: Context, file: str, any_qemu: bool = False, wait: bool = False) -> int:
+def reproduce(context: Context, file: str, any_qemu: bool = False, wait: bool = False, share: bool = False) -> int:
     """Run a bundle again and say whether its results are identical, or which metric differs from which trial on."""
     from testbed.machine.bundle import reproduce
 
-    differences = reproduce(Path(file), print_progress, any_qemu=any_qemu, wait=wait)
+    differences = reproduce(Path(file), print_progress, any_qemu=any_qemu, wait=wait, share=share)
     for one in differences:
         print(one)
     if not differences:

@@ -70,11 +70,11 @@ class Said(Struct, frozen=True):
 
 
 class Story(Struct, frozen=True):
-    """A rung for the list of all: as what it was run, if it was, or why not, and its plan."""
+    """A rung for the list of all: as what it was run, if it was, what of it was ``missing`` and why, and its plan."""
 
     rung: Rung
     subject: Subject | None
-    missing: str
+    missing: tuple[str, ...]
     tally: Tally
     plan: tuple[tuple[str, str, str], ...]
     said: tuple[Said, ...]
@@ -113,6 +113,7 @@ def render_page(view: View) -> str:
         parts=figures.draw_parts(view),
         namespaces=make_namespace_table(view),
         walls=make_wall_table(view),
+        unpressed=view.list_unpressed(),
         provenance=list_provenance(ladder),
     )  # fmt: skip
 
@@ -143,7 +144,7 @@ def list_feature_groups() -> list[tuple[str, ...]]:
 def make_story(view: View, rung: Rung) -> Story:
     """Return what is told of a rung."""
     subject = next((one for one in view.subjects if one.name == rung.name), None)
-    missing = next((one.why for one in view.ladder.missing if one.rung == rung.name), "")
+    missing = tuple(one.why for one in view.ladder.missing if one.rung == rung.name)
     plan = tuple(
         (step.step[:_MOST_LETTERS], step.part, f"{median_us:.0f}") for step, median_us in view.steps_of(rung.name)
     )

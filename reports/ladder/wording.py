@@ -49,6 +49,30 @@ ATTACKS: Mapping[str, str] = {
     "descriptors": "descriptors",
     "watches": "inotify instances",
 }
+# What each of them does.
+DOES: Mapping[str, str] = {
+    "fork": "starts processes that start processes",
+    "memory": "takes ever more memory",
+    "disk": "fills all room for what is written",
+    "spin": "computes on every processor",
+    "descriptors": "opens all the files that it may",
+    "watches": "takes all of the few means by which one user's programs are told of changed files: whoever shares that "
+    "user has none",
+}
+# What a reader must know who has never heard of it, in the order in which one explains the other.
+WORDS: Mapping[str, str] = {
+    "kernel": "the program that deals out a computer's processors, memory and devices to all others: whoever rules it "
+    "rules them all",
+    "system call": "how a program asks the kernel for something",
+    "host": "the computer, its kernel and what runs outside of all rungs; a guest is what runs inside of one",
+    "namespace": "a list that the kernel keeps (of processes, of users, of networks) and of which it can keep several: "
+    "who has one sees nothing of the others",
+    "control group": "programs that have a common limit: of memory, of processor time, of how many they are",
+    "capability": "one of some forty parts of what root may do, each of which can be taken away",
+    "filter": "a list of the system calls that a program may make (seccomp)",
+    "wall": "any of these, or of the means that did the same before: what keeps a guest in",
+    "plan": "the system calls by which a rung is made, one after the other",
+}
 VERDICTS: Mapping[str, str] = {
     "blocked": "the attempt failed, and the host saw that nothing was done",
     "leaked": "meant to be prevented, and the host saw that it was done: a finding",

@@ -27,7 +27,7 @@ from testbed.ladder.model import Missing
 from testbed.ladder.record import Record
 from testbed.ladder.targets import Target
 from testbed.platforms.peers.names import PEERS
-from testbed.platforms.protocol import Platform
+from testbed.platforms.protocol import Platform, Saving
 from testbed.probes.model import Outcome
 
 # The numbers of the applications that attacks are: those of attacks side by side are different.
@@ -50,7 +50,7 @@ def attack_all(targets: Sequence[Target], here: Mapping[str, Platform], ground: 
     attacks = _Attacks(targets, here, ground, record)
     # The runtimes of peers leave processes to us, which are told by when they came.
     peers = [one for one in targets if one.platform in PEERS]
-    machines = [one for one in targets if here[one.name].virtual]
+    machines = order_machines([one for one in targets if here[one.name].virtual], here)
     processors = os.cpu_count() or 1
     with ExitStack() as undo:
         under_way: dict[Future[tuple[Outcome, ...]], Target] = {}
@@ -63,6 +63,13 @@ def attack_all(targets: Sequence[Target], here: Mapping[str, Platform], ground: 
             attacks.take(under_way[attacked], attacked.result)
         for target in peers:
             attacks.take(target, partial(attacks.make, target, _FIRST))
+
+
+def order_machines(targets: Sequence[Target], here: Mapping[str, Platform]) -> list[Target]:
+    """Return machines in the order in which they are attacked side by side: those first that take longest, which are
+    those that boot to be saved and then begin as a copy, and those on a slow processor. So none of them is left alone
+    at the end."""
+    return sorted(targets, key=lambda one: (isinstance(here[one.name], Saving), here[one.name].patience), reverse=True)
 
 
 class _Attacks:

@@ -169,5 +169,6 @@ _FEATURES: Mapping[str, tuple[str, Callable[[Stage], str]]] = MappingProxyType(
         "vserver-2001": ("files", _show_unification),
         "zones-2005": ("snapshot", _show_clones),
         "openvz-2005": ("checkpoint", _show_checkpoint),
+        "container": ("checkpoint", _show_checkpoint),
     }
 )

@@ -10,6 +10,8 @@ from testbed.probes.model import Outcome
 
 FORMAT = 1
 FILE, PAGE = "ladder.json", "ladder.html"
+# What begins the reason why one was not put under pressure.
+UNPRESSED = "not put under pressure: "
 # Which clock figures are of: this host's, or the reference machine's, where a nanosecond is an instruction.
 HOST, INSTRUCTIONS = "host", "instructions"
 

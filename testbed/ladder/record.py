@@ -33,7 +33,7 @@ class Record:
         versions: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._clock = clock
-        self._source, self._versions = source, versions
+        self._source, self._versions = dict(source), dict(versions)
         self._folder = folder
         self._head = (run_id, started, host, tuple(rungs), tuple(platforms))
         self._began_s = time.monotonic()

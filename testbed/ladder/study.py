@@ -31,7 +31,7 @@ from testbed.ladder.features import Stage, show_features
 from testbed.ladder.gauge import PORT, make_instance
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
-from testbed.ladder.model import HOST, Ladder, Missing
+from testbed.ladder.model import HOST, UNPRESSED, Ladder, Missing
 from testbed.ladder.pressure import ATTACKS, QUICK_ATTACKS, press
 from testbed.ladder.pricing import Pricing
 from testbed.ladder.record import Record
@@ -40,7 +40,7 @@ from testbed.ladder.targets import Target, choose_targets
 from testbed.neighbours.image import REFERENCE as NEIGHBOUR
 from testbed.neighbours.image import ensure_neighbour_image
 from testbed.platforms import registry
-from testbed.platforms.protocol import Platform, Saving
+from testbed.platforms.protocol import Metered, Platform, Saving
 from testbed.probes.image import REFERENCE as PROBE
 from testbed.probes.image import ensure_probe_image
 from testbed.qemu.accelerator import AUTO
@@ -169,16 +169,26 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         pricing.run(wishes.seed)
         pricing.price_namespaces(min(one.rounds for one in efforts.values()))
         chosen = QUICK_ATTACKS if wishes.quick else tuple(ATTACKS)
-        for name in find_pressed(here, wishes):
-            _press(name, here[name], lab, (images[PROBE], images[NEIGHBOUR]), scratch, chosen, record, progress)
+        for name, platform in here.items():
+            if why := explain_unpressed(platform, wishes):
+                record.missing.append(Missing(name, f"{UNPRESSED}{why}"))
+            else:
+                _press(name, platform, lab, (images[PROBE], images[NEIGHBOUR]), scratch, chosen, record, progress)
         ladder = record.save()
     return Finished(folder.path, ladder, choose_exit_code(ladder))
 
 
-def find_pressed(here: Mapping[str, Platform], wishes: Wishes) -> list[str]:
-    """Return who is put under pressure: a machine is another start for each attack, of which an emulated one takes too
-    long."""
-    return [name for name, one in here.items() if not (one.virtual and (wishes.quick or one.emulated))]
+def explain_unpressed(platform: Platform, wishes: Wishes) -> str:
+    """Return why a platform is not put under pressure, empty where it is: a machine starts anew for each attack."""
+    if not platform.virtual:
+        return ""
+    if isinstance(platform, Saving):
+        return "its machines begin as what was saved, and each attack and its neighbour would be saved first"
+    if isinstance(platform, Metered):
+        return "a ceiling over all guests, which keeps the host well, is none of Xen's"
+    if platform.emulated:
+        return "each attack is a start, which takes ten seconds and more where a processor is emulated"
+    return "each attack is a start, and the run is a quick one" if wishes.quick and wishes.clock == HOST else ""
 
 
 def _save(
@@ -212,7 +222,9 @@ def _press(
     try:
         record.pressures += press(platform, name, lab, *images, scratch, progress, attacks=attacks)
     except TestbedError as error:
-        progress(f"{name} is not put under pressure: {str(error).splitlines()[0]}")
+        first = str(error).splitlines()[0]
+        progress(f"{name} is not put under pressure: {first}")
+        record.missing.append(Missing(name, f"{UNPRESSED}{first}"))
     record.save()
 
 

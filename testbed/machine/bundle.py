@@ -254,7 +254,7 @@ def _check(path: Path, name: str, digest: str, expected: str | None) -> None:
 
 
 def reproduce(
-    path: Path, progress: Callable[[str], None], *, any_qemu: bool = False, wait: bool = False
+    path: Path, progress: Callable[[str], None], *, any_qemu: bool = False, wait: bool = False, share: bool = False
 ) -> tuple[Difference, ...]:
     """Run a bundle's experiment again and return what differs from what it expects; nothing when it is identical.
 
@@ -264,7 +264,7 @@ def reproduce(
     require_room()
     run_id = make_run_id("reproduce")
     with Undo() as undo:
-        undo.enter_context(take_turn(run_id, wait=wait, progress=progress))
+        undo.enter_context(take_turn(run_id, wait=wait, progress=progress, share=share))
         scratch = undo.enter_context(lease(run_id))
         progress(f"{path}: checking its parts")
         description, expected, folder = undo.enter_context(opened(path))

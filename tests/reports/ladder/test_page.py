@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -10,8 +11,8 @@ from msgspec.structs import replace
 from reports import theme
 from reports.ladder.page import render_page
 from reports.ladder.view import make_view
-from reports.ladder.wording import describe_pressure
-from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Missing, Pressure, Snippet
+from reports.ladder.wording import ATTACKS, DOES, WORDS, describe_pressure
+from testbed.ladder.model import INSTRUCTIONS, UNPRESSED, Cost, Ladder, Missing, Pressure, Snippet
 from testbed.probes.model import Outcome
 from tests.reports.ladder.records import HISTORY, PROBES, make_ladder
 
@@ -91,6 +92,28 @@ def test_where_names_beside_dots_have_no_room_the_rungs_are_a_list(page: str) ->
     assert "<span>2003</span>" in names and "CP-67</a> <small>not run here</small>" in names
     style = page[page.index("<style>") : page.index("</style>")]
     assert "@media (max-width: 56rem), print { .by-year { display: block; } .years text.name" in style
+
+
+def test_what_was_not_tried_is_told_beside_the_rung_and_where_it_is_missed() -> None:
+    missing = (
+        Missing("chroot-1982", "not priced by load: it does not answer"),
+        Missing("hardware-2006", f"{UNPRESSED}each attack is a start"),
+    )
+    page = render(replace(make_ladder(), missing=missing))
+    assert "Not priced by load: it does not answer." in page
+    assert re.search(r"<li>hardware-2006[^<]*: each attack is a start</li>", page)
+
+
+def test_the_commit_and_the_versions_that_measured_are_told() -> None:
+    source, versions = {"commit": "abc123", "dirty": True}, {"qemu": "QEMU 7.2", "mmdebstrap": None}
+    page = render(replace(make_ladder(), source=source, versions=versions))
+    assert "abc123, with changes" in page and "QEMU 7.2" in page and "mmdebstrap" not in page
+
+
+def test_words_and_attacks_are_explained(page: str) -> None:
+    for words in (*WORDS.values(), "takes all that it can get"):
+        assert f"<dd>{html.escape(words, quote=True).replace('&#x27;', '&#39;')}</dd>" in page
+    assert ATTACKS.keys() == DOES.keys()
 
 
 def test_what_stopped_an_attacker_is_told() -> None:

@@ -14,9 +14,10 @@ from runtime.images.model import Image
 from runtime.lease import lease
 from testbed.interruption import Interrupted
 from testbed.lab import Lab
-from testbed.ladder.attacks import Ground, attack_all
+from testbed.ladder.attacks import Ground, attack_all, order_machines
 from testbed.ladder.record import Record
 from testbed.ladder.targets import Target
+from testbed.platforms import registry
 from testbed.platforms.rungs.platform import RungPlatform
 from testbed.probes.objects import read_left
 from testbed.probes.read import read_probes
@@ -54,6 +55,13 @@ def test_each_is_on_record_in_its_place(made: Made) -> None:
     assert ("second", "files-second-chroot") in permitted and ("first", "files-second-chroot") not in permitted
     assert [one.rung for one in record.missing] == ["unprepared"] and "before it is prepared" in record.missing[0].why
     assert {f"attacking {name}" for name in NAMES} <= set(told)
+
+
+def test_machines_that_take_longest_are_attacked_first(tmp_path: Path) -> None:
+    lab = Lab()
+    here = {name: registry.create(name, "run", tmp_path, lab, "kvm") for name in ("vm", "vm-cloud", "vm-restored")}
+    ordered = order_machines([Target(name, name, None) for name in here], here)
+    assert [one.name for one in ordered] == ["vm-restored", "vm-cloud", "vm"]
 
 
 def test_all_end_with_who_is_interrupted(made: Made) -> None:

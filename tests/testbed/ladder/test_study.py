@@ -12,10 +12,12 @@ from msgspec.structs import replace
 
 from runtime.errors import PrerequisiteError, UsageError
 from testbed import leftovers
-from testbed.ladder.model import Cost, Ladder
+from testbed.lab import Lab
+from testbed.ladder.model import HOST, INSTRUCTIONS, Cost, Ladder
 from testbed.ladder.store import find_ladder, read_ladder
-from testbed.ladder.study import choose_exit_code, describe_host
+from testbed.ladder.study import Wishes, choose_exit_code, describe_host, explain_unpressed
 from testbed.ladder.targets import choose_targets
+from testbed.platforms import registry
 from testbed.probes.model import Outcome
 from testbed.rungs.model import History
 from tests.reports.ladder.records import HISTORY
@@ -84,6 +86,16 @@ def test_a_host_is_described_as_far_as_it_is_known() -> None:
     facts = {"kernel": "6.1", "cpu": {"model": "Some", "processors": 2}, "memory": {"total_bytes": 3 << 29}}
     described = {"kernel": "6.1", "processor": "Some", "processors": "2", "memory": "1.5 GiB"}
     assert describe_host(facts) == described and describe_host({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("platform", "said"), [("container", ""), ("vm-restored", "saved first"), ("paravirtual-2003", "none of Xen's")]
+)
+def test_who_is_not_put_under_pressure_says_why(platform: str, said: str, tmp_path: Path) -> None:
+    one = registry.create(platform, "run", tmp_path, Lab(), "kvm")
+    for clock in (HOST, INSTRUCTIONS):
+        why = explain_unpressed(one, Wishes(tmp_path, tmp_path, quick=True, clock=clock))
+        assert said in why and bool(why) == bool(said)
 
 
 def begin(out: Path) -> subprocess.Popen[str]:
