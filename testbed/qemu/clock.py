@@ -21,8 +21,7 @@ def parse_tsc_khz(cpuinfo: str) -> int | None:
 def clock_options() -> str:
     """Return the kernel options for a machine without HPET and ACPI timer.
 
-    The kernel would time its counter by the PIT alone, and, on a busy host, fail and never get on; the same delays
-    can make it take the timer's interrupt for broken.
+    The kernel would time its counter by the PIT alone, and, on a busy host, fail and never get on.
     """
     rate_khz = parse_tsc_khz(Path("/proc/cpuinfo").read_text())
-    return f" tsc_early_khz={rate_khz} no_timer_check" if rate_khz else " no_timer_check"
+    return f" tsc_early_khz={rate_khz}" if rate_khz else ""
