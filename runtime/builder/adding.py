@@ -29,10 +29,6 @@ if TYPE_CHECKING:
     from runtime.builder.download import Download
 
 
-# Only the kernel's clock lags here, by a tick. An archive may have been made right before, and keeps its times.
-MARGIN_S = 0.02
-
-
 class Destination(Struct, frozen=True):
     """Where the sources of one instruction go: to ``place`` of ``tree``, or ``into`` it, which is a directory then.
 
@@ -181,7 +177,7 @@ def add(steps: Steps, stage: Stage, instruction: Instruction) -> Stage:
 
         keys = [source.key for source in sources]
         key = cache_key(below, "COPY", keys, place, into, owner, repr(mode))
-        return stage.with_layer(steps.layer(instruction, below, key, make, MARGIN_S), str(instruction))
+        return stage.with_layer(steps.layer(instruction, below, key, make, exact=True), str(instruction))
 
 
 def _owner(steps: Steps, stage: Stage, instruction: Instruction) -> tuple[int, int] | None:

@@ -19,7 +19,7 @@ from runtime.builder.runs import Runs
 from runtime.builder.stage import Pairs, Stage
 from runtime.builder.stages import Planned
 from runtime.errors import UsageError, WorkloadError
-from runtime.images.layers import settle
+from runtime.images.layers import await_tick, settle
 from runtime.images.model import Image, Layer
 from runtime.images.oci import EPOCH_S
 from runtime.images.store import Store
@@ -119,12 +119,14 @@ class Steps:
         below: Sequence[Layer],
         key: str,
         make: Callable[[Path], Path],
-        margin_s: float = 1,
+        *,
+        exact: bool = False,
     ) -> Layer:
         """Return a step's layer on those ``below``: the one that the same inputs made before, or else the directory
         that ``make`` fills.
 
-        Times from ``margin_s`` before the step's beginning on are accidents: clocks and file systems may be coarse.
+        Times from the step's beginning on are accidents, and those of a second before, but for an ``exact`` one, which
+        copies what may have been made right before, and keeps its times.
         """
         store = self.build.store
         self.build.runs.check()
@@ -133,7 +135,7 @@ class Steps:
             self.report(instruction, "(cached)")
             return cached
         self.build.reporter.working(self._line(instruction))
-        began, began_s = time.monotonic(), time.time() - margin_s
+        began, began_s = time.monotonic(), await_tick() if exact else time.time() - 1
         with store.scratch() as scratch:
             tree = make(scratch)
             newest_s = settle(tree, began_s, max(map(store.newest_s, below), default=EPOCH_S))

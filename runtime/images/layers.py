@@ -35,6 +35,9 @@ OVERLAY_XATTRS = "trusted.overlay."
 # meaning anywhere else. The runtime mounts with both features off.
 FOREIGN_XATTRS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
+# The clock that stands still between the kernel's ticks, which times of files are taken from; the time module does not
+# name it (clock_gettime(2)).
+_CLOCK_REALTIME_COARSE = 5
 COPY_BYTES = 1 << 20
 # PATH_MAX, with some room; and the characters that surely take fewer bytes.
 _PATH_LIMIT_BYTES, _SURELY_SHORT = 4000, 1000
@@ -166,6 +169,16 @@ def encode_header(info: tarfile.TarInfo) -> bytes:
     after = info.type + _AFTER_TYPE
     checksum = 8 * ord(" ") + sum(before) + sum(after)
     return b"%s%06o\0 %s" % (before, checksum, after)
+
+
+def await_tick() -> float:
+    """Wait for the next tick of the clock that files get their times from, some milliseconds, and return its time in
+    seconds since 1970: what is written from now on is not older, and all else is."""
+    before_s = now_s = time.clock_gettime(_CLOCK_REALTIME_COARSE)
+    while now_s == before_s:
+        time.sleep(0.0005)
+        now_s = time.clock_gettime(_CLOCK_REALTIME_COARSE)
+    return now_s - 1e-6  # as a float, a file's may be rounded to less
 
 
 def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:

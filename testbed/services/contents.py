@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from runtime.errors import UsageError, in_words
-from runtime.images.layers import settle
+from runtime.images.layers import await_tick, settle
 from runtime.images.model import Image, Layer
 from runtime.images.rootfs import lookup, resolve
 from runtime.images.store import Store
@@ -53,7 +52,7 @@ def add_contents(
     with store.building(progress), store.scratch() as scratch:
         tree = scratch / "contents"
         tree.mkdir()
-        since_s = time.time()
+        since_s = await_tick()
         _Laying(tree, image.layers, service.name).lay(service, application)
         newest_s = settle(tree, since_s, max((store.newest_s(layer) for layer in image.layers), default=0))
         layer = store.add_layer(tree, f"files of {service.name}", newest_s)

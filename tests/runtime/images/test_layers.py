@@ -15,7 +15,7 @@ import pytest
 
 from runtime.atomic import remove
 from runtime.errors import UsageError
-from runtime.images.layers import digest, encode_header, settle, write_tar
+from runtime.images.layers import await_tick, digest, encode_header, settle, write_tar
 from runtime.images.oci import EPOCH_S
 from runtime.unionfs.lookup import OPAQUE_XATTR
 
@@ -114,6 +114,15 @@ def test_what_a_step_writes_is_newer_than_all_below_it(tmp_path: Path, after_s: 
     (tmp_path / "file").write_text("x")
     assert settle(tmp_path, time.time() - 1, after_s) == settled_s
     assert (tmp_path / "file").stat().st_mtime == settled_s
+
+
+def test_what_is_written_after_a_tick_is_told_from_what_was_before(tmp_path: Path) -> None:
+    for number in range(20):
+        before, after = tmp_path / f"before{number}", tmp_path / f"after{number}"
+        before.touch()
+        tick_s = await_tick()
+        after.touch()
+        assert before.stat().st_mtime < tick_s <= after.stat().st_mtime <= time.time()
 
 
 def test_an_empty_layer_has_no_time_of_its_own(tmp_path: Path) -> None:
