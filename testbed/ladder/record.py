@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from testbed.ladder.costs import Step
 from testbed.ladder.model import HOST, Cost, Feature, Ladder, Missing, Pressure, Snippet, StepCost
@@ -29,8 +28,8 @@ class Record:
         rungs: Sequence[str],
         platforms: Sequence[str],
         clock: str = HOST,
-        source: Mapping[str, object] = MappingProxyType({}),
-        versions: Mapping[str, object] = MappingProxyType({}),
+        source: Mapping[str, object] | None = None,
+        versions: Mapping[str, object] | None = None,
     ) -> None:
         self._clock = clock
         self._source, self._versions = dict(source), dict(versions)
