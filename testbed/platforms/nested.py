@@ -113,10 +113,8 @@ class ContainersInVmPlatform(VmPlatform):
             "host_memory_bytes": HOST_MEMORY_BYTES,
         }
 
-    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Prepare what other guests need, and the image of the system inside."""
+    def _require_size(self, scenario: Scenario) -> None:
         sum_resources({service.name: service.resources for service in scenario.services})  # all have a limit
-        self.prepare_images(images.values())
 
     def _stored_disks(self, root: Path, owner: str) -> Disks:
         return _LayerDisk(root, self._variant.disk, owner)

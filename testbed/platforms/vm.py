@@ -119,13 +119,17 @@ class VmPlatform(GuestServices, GuestShares):
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
+        self._require_size(scenario)
+        self._note_sharing(scenario)
+        self.prepare_images(images.values())
+
+    def _require_size(self, scenario: Scenario) -> None:
+        """Raise UsageError when services are too small, or too large, for the machines that they are to have."""
         groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
         for group in groups:
             needed = sum_resources({service.name: service.resources for service in group})
             names = " and ".join(service.name for service in group)
             memory.require_whole_pages(self._variant.memory, compute_guest_memory(needed, names), names)
-        self._note_sharing(scenario)
-        self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
         """Do what ``prepare`` does, for images alone. Raises PrerequisiteError for whatever the host lacks."""
