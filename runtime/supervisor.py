@@ -151,13 +151,15 @@ def supervise(
     first_process: int = 0,
     held: Mapping[str, str] = MappingProxyType({}),
     leaving: Collection[str] = (),
+    stays: bool = False,
 ) -> int:
     """Start the containers in order, run them until one ends that may not leave, and return its exit status (128 + n
     for signal n).
 
     The others are then ended, too. If one cannot be started, this is reported and the result is 1. ``server`` is a
     plan in hexadecimal digits that is performed beside them, once they are there; see ``_serve``. ``held`` are the
-    FIFOs of those that wait, ``leaving`` the names of those that may leave besides ``tenants``.
+    FIFOs of those that wait, ``leaving`` the names of those that may leave besides ``tenants``; with ``stays`` it goes
+    on when all of these have.
     """
     running: dict[str, _Running] = {}
     try:
@@ -170,7 +172,7 @@ def supervise(
                 return _fail(name, error)
         if server:
             _serve(bytes.fromhex(server), first_process, (one.end for one in running.values()))
-        return _watch(running, tenants, leaving)
+        return _watch(running, tenants, leaving, stays)
     finally:
         for one in reversed(running.values()):  # who shares the processes of another ends before it
             one.container.delete()
@@ -181,7 +183,7 @@ def _fail(name: str, error: TestbedError) -> int:
     return 1
 
 
-def _watch(running: dict[str, _Running], tenants: Collection[str], leaving: Collection[str]) -> int:
+def _watch(running: dict[str, _Running], tenants: Collection[str], leaving: Collection[str], stays: bool) -> int:
     poll = select.poll()
     open_pipes = {one.output.pipe: one.output for one in running.values()}
     words = {one.word: name for name, one in running.items() if one.word >= 0}
@@ -205,7 +207,7 @@ def _watch(running: dict[str, _Running], tenants: Collection[str], leaving: Coll
             if status is None:
                 continue
             others = running.keys() - {name, *tenants}
-            if name not in tenants and not (name in leaving and others):
+            if name not in tenants and not (name in leaving and (others or stays)):
                 for output in open_pipes.values():
                     output.rest()
                 _say(name, f"{ENDED}{status}")

@@ -216,7 +216,7 @@ def _list_said(names: Sequence[str], services: Sequence[Service]) -> tuple[str, 
     """Return a line for each thing that files say of services and that is otherwise in a run on these platforms."""
     return (
         *list_unapplied(services),
-        *list_not_restarted(names, services),
+        *list_not_restarted(names, services, measured=True),
         *list_substituted(services),
         *list_lines(services, measured=True),
     )

@@ -43,6 +43,11 @@ def list_borrowers(name: str, services: Sequence[Service]) -> tuple[Service, ...
     return tuple(found)
 
 
+def is_apart(service: Service, services: Sequence[Service]) -> bool:
+    """Return whether a service shares no namespace with another, so that it can be started again alone."""
+    return not list_borrowers(service.name, services) and not any(find_lender(service, key) for key in SHARED)
+
+
 def settle_sharing(services: Mapping[str, Service], entries: Mapping[str, Value], notes: Notes) -> dict[str, Service]:
     """Return the services with the names of services in place of those of containers, and with dependencies on those
     whose namespaces they share. ``entries`` are those of all services, also of profiles that are not on.

@@ -10,7 +10,7 @@ from types import TracebackType
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, WorkloadError
 from testbed.compose.model import Service
-from testbed.compose.sharing import list_borrowers
+from testbed.compose.sharing import is_apart, list_borrowers
 from testbed.interruption import Interrupted, defer_signals
 from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing
@@ -27,6 +27,7 @@ from testbed.platforms.protocol import (
     Metered,
     Platform,
     Pooling,
+    Reviving,
     Signalling,
     Tenants,
     Together,
@@ -86,6 +87,7 @@ class Application:
         self._first_processes = FirstProcesses(platform, self._timeout_s, self._begin_checks)
         self._requested_ns = 0
         self._farewell = farewell
+        self._revivable = self._list_revivable() if farewell else frozenset()
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
@@ -99,11 +101,19 @@ class Application:
             one_address=platform.one_address,
             tenants=tenants,
             leaving=[one.name for one in context.scenario.services] if farewell else self._completing,
+            stays=bool(self._revivable),
         )
         self._instance_of = {service: instance for instance in self.instances for service in instance.specs}
         specs = {service: instance.specs[service] for service, instance in self._instance_of.items()}
         own = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
         self.addresses = reach(context.scenario.services, own)
+
+    def _list_revivable(self) -> frozenset[str]:
+        """Return the services that are started again within an instance that has others, too."""
+        if not (self._platform.shared and isinstance(self._platform, Reviving) and self._platform.revives):
+            return frozenset()
+        services = self._context.scenario.services
+        return frozenset(one.name for one in services if one.restart != "no" and is_apart(one, services))
 
     @property
     def timeline(self) -> Timeline:
@@ -217,7 +227,8 @@ class Application:
 
     def _final_status(self, service: str) -> int | None:
         """Return how a service has ended that is not started again."""
-        return None if self._is_to_be_revived(self._instance_of[service]) else self.status(service)
+        instance = self._instance_of[service]
+        return None if self._is_to_be_revived(instance) or self._comes_back(service) else self.status(service)
 
     def _health(self, service: str) -> str | None:
         return None if self.checks is None else self.checks.state(service)
@@ -265,6 +276,7 @@ class Application:
         While a copy starts, its services may need that: one ends because another is not ready yet. With an instance go
         those that share its namespaces: what they had of it has ended. One of these alone waits until its lenders run.
         """
+        self._revive_within()
         revived: list[Instance] = []
         for instance in self._started:
             if instance in revived or not self._is_to_be_revived(instance) or not self._has_lenders(instance):
@@ -280,6 +292,23 @@ class Application:
                 self._begin(one)
             revived += again
         return revived
+
+    def _revive_within(self) -> None:
+        """Start the services again of an instance of several that have ended and waited long enough."""
+        for service in self._revivable:
+            instance = self._instance_of[service]
+            if not self._comes_back(service) or not self._platform.alive(instance):
+                continue
+            if self._restarts.is_due(service, time.monotonic()):
+                assert isinstance(self._platform, Reviving)
+                self._restarts.note(service, time.monotonic(), f"exit status {self.status(service)}")
+                self._platform.revive_service(instance, service)
+
+    def _comes_back(self, service: str) -> bool:
+        """Return whether a service of an instance of several has ended, and is to be started again."""
+        if service not in self._revivable or (status := self.status(service)) is None:
+            return False
+        return not (status == 0 and service in self._completing) and self._restarts.may(service, status)
 
     def _begin(self, instance: Instance) -> None:
         """Start an instance. Raises WorkloadError that says so when one whose namespaces it shares has ended."""
@@ -319,6 +348,8 @@ class Application:
                 what = f"the first process of {' or '.join(instance.specs)} has ended"
                 raise self.failure(f"{what}: {ending}" if ending else what)
             for service in instance.leaving:
+                if starting and self._comes_back(service):
+                    continue
                 if (status := self.status(service)) is not None and not self._is_complete(service):
                     raise self.failure(f"the first process of {service} has ended: exit status {status}")
 

@@ -37,12 +37,13 @@ def make_instances(
     one_address: bool = False,
     tenants: Tenants | None = None,
     leaving: Collection[str] = (),
+    stays: bool = False,
 ) -> tuple[Instance, ...]:
     """Return what to start for copy ``number`` (from 0) of the application; ``label`` makes names unique, ``mounts`` is
     what its services see of the host.
 
     One instance for each service or, ``shared``, one for all of them, and for ``tenants``, of which those that are
-    ``leaving`` end alone; ``one_address``: they have one interface.
+    ``leaving`` end alone, and which ``stays`` when all have; ``one_address``: they have one interface.
     """
     names = [service.name for service in context.scenario.services]
     links = [context.addresses.link(number, 0 if one_address else index) for index in range(len(names))]
@@ -52,7 +53,7 @@ def make_instances(
         name, held = f"{label}-{context.scenario.name}", list_held(context.scenario.services)
         apart = tuple(service for service in names if service in leaving)
         log = context.folder.log_path(name)
-        return (Instance(name, number, wanted, log, tenants, held=held, leaving=apart),)
+        return (Instance(name, number, wanted, log, tenants, held=held, leaving=apart, stays=stays),)
     instances = []
     for service, spec in wanted.items():
         name, lenders = f"{label}-{service}", _name_lenders(label, service, spec)

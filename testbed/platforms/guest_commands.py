@@ -15,7 +15,7 @@ from testbed.qemu.domain import Domain
 from testbed.qemu.port import Port
 from testbed.qemu.running import Running
 from testbed.qemu.variants import Variant
-from vm_images.plans.command import Size, command_plan, pod_command_plan
+from vm_images.plans.command import Size, aimed_at, command_plan, pod_command_plan
 
 
 class GuestCommands(Guests[Running]):
@@ -44,10 +44,20 @@ class GuestCommands(Guests[Running]):
     def plan_command(self, instance: Instance, service: str, process: Process, size: Size | None = None) -> Plan:
         """Return the plan by which a running guest executes a process beside a service's; with a ``size``, rows and
         columns, in a terminal of its own. Raises UsageError for an empty command."""
+        return self._aim(instance, service, self._plan_beside(instance, service, process, size))
+
+    def _plan_beside(self, instance: Instance, service: str, process: Process, size: Size | None) -> Plan:
+        """Return the plan of a process beside a service's first one."""
         spec = instance.specs[service]
         if self._variant.guest_per == "service":
             return command_plan(spec, process, size)
         return pod_command_plan(spec, process, service, list(instance.specs).index(service), size)
+
+    def _aim(self, instance: Instance, service: str, plan: Plan) -> Plan:
+        """Return a plan for a service as it is now: it may have been started again."""
+        running = self._running.get(instance.name)
+        again = running.again.get(service) if running is not None else None
+        return plan if again is None else aimed_at(plan, list(instance.specs).index(service), again.pid)
 
     def port(self, instance: Instance) -> Port:
         """Return a running guest's port for commands. Raises UsageError without one, or when it does not run."""

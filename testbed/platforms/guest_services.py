@@ -6,9 +6,12 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 
+from runtime.plan.steps import Plan
 from testbed.platforms.guest_commands import GuestCommands
 from testbed.platforms.protocol import Instance
-from vm_images.plans.command import signal_plan
+from testbed.qemu.lines import Lines
+from testbed.qemu.port import Outcome
+from vm_images.plans.command import again_plan, signal_plan
 
 
 class GuestServices(GuestCommands):
@@ -33,7 +36,32 @@ class GuestServices(GuestCommands):
         if not self.shared:
             return self.exit_status(instance, timeout_s)
         running = self._running.get(instance.name)
-        return None if running is None else running.console.wait_for_left(service, timeout_s)
+        if running is None:
+            return None
+        again = running.again.get(service)
+        return running.console.wait_for_left(service, timeout_s) if again is None else again.find_status(timeout_s)
+
+    @property
+    def revives(self) -> bool:
+        return self.executes and self.shared
+
+    def _plan_again(self, instance: Instance, service: str) -> Plan:
+        """Return the plan of one of several services."""
+        raise NotImplementedError
+
+    def revive_service(self, instance: Instance, service: str) -> None:
+        """Have the guest's launcher start it; what it writes goes to the console, as before."""
+        port, running = self.port(instance), self._running[instance.name]
+        lines = Lines(running.console.add, f"{service}: " if self._variant.inside == "containers" else "")
+        again = Outcome(port, again_plan(self._plan_again(instance, service)), lines.feed)
+        try:
+            again.wait_started()
+            if not again.pid:
+                again.wait(0)
+        except BaseException:
+            port.forget(again.number)
+            raise
+        running.again[service] = again
 
     def send_signal(self, instance: Instance, service: str, number: int) -> None:
         """Have the guest's launcher send it. SIGKILL does not end PID 1: then QEMU is what is killed."""
@@ -41,4 +69,5 @@ class GuestServices(GuestCommands):
             self._running[instance.name].kill()
             return
         port = self.port(instance)
-        port.begin(signal_plan(list(instance.specs).index(service), number), lambda *_: None)
+        plan = signal_plan(list(instance.specs).index(service), number)
+        port.begin(self._aim(instance, service, plan), lambda *_: None)

@@ -31,7 +31,7 @@ from testbed.qemu.domain import sum_resources
 from testbed.scenario.model import Scenario
 from vm_images.container_host import INTERPRETER, PACKAGES, ensure_host_image, host_initrd
 from vm_images.disk import ensure_layer_disk, layer_name
-from vm_images.plans.command import Size, container_command_plan
+from vm_images.plans.command import Size, container_command_plan, container_plan
 from vm_images.plans.container_host import BRIDGE_INDEX, DESCRIPTION, DEVICES, HELD, LAYERS, ContainerHost
 from vm_images.plans.guest import FIRST_PROCESS, serve_commands
 
@@ -113,10 +113,8 @@ class ContainersInVmPlatform(VmPlatform):
             "host_memory_bytes": HOST_MEMORY_BYTES,
         }
 
-    def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
-        """Prepare what other guests need, and the image of the system inside."""
+    def _require_size(self, scenario: Scenario) -> None:
         sum_resources({service.name: service.resources for service in scenario.services})  # all have a limit
-        self.prepare_images(images.values())
 
     def _stored_disks(self, root: Path, owner: str) -> Disks:
         return _LayerDisk(root, self._variant.disk, owner)
@@ -155,16 +153,9 @@ class ContainersInVmPlatform(VmPlatform):
         return dict(self._running[instance.name].console.killed)
 
     def _initrd(self, instance: Instance) -> bytes:
-        inside = self._inside
-        try:
-            specs = {
-                name: replace(spec, layers=tuple(inside.places[layer] for layer in spec.layers))
-                for name, spec in (self._place(instance) | _list_tenants(instance)).items()
-            }
-        except KeyError as error:
-            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared") from error
+        specs = self._place_all(instance)
         host = ContainerHost(
-            layers=inside.host_layers,
+            layers=self._inside.host_layers,
             args=(INTERPRETER, "-S", "-E", "-c", _SUPERVISOR, DESCRIPTION),
             cwd=PACKAGES,
             hostname="host",
@@ -175,6 +166,7 @@ class ContainersInVmPlatform(VmPlatform):
                 tenants=tuple(instance.tenants.specs if instance.tenants else ()),
                 held={service: f"{HELD}/{service}" for service in instance.held},
                 leaving=instance.leaving,
+                stays=instance.stays,
                 **self._server(),
             ),
             commands=self.executes,
@@ -183,12 +175,26 @@ class ContainersInVmPlatform(VmPlatform):
         )
         return host_initrd(self._guest(instance), host)
 
+    def _place_all(self, instance: Instance) -> dict[str, Spec]:
+        """Return what all containers run as it is in their guest."""
+        places = self._inside.places
+        try:
+            return {
+                name: replace(spec, layers=tuple(places[layer] for layer in spec.layers))
+                for name, spec in (self._place(instance) | _list_tenants(instance)).items()
+            }
+        except KeyError as error:
+            raise UsageError(f"start virtual machine {instance.name}: its image was not prepared") from error
+
+    def _plan_again(self, instance: Instance, service: str) -> Plan:
+        return container_plan(self._place_all(instance)[service], service, list(instance.specs).index(service))
+
     def _server(self) -> Mapping[str, object]:
         """Return what the supervisor inside is told of the port for commands."""
         if not self.executes:
             return {}
         return {"server": encode(Plan((serve_commands(DEVICES),))).hex(), "first_process": FIRST_PROCESS}
 
-    def plan_command(self, instance: Instance, service: str, process: Process, size: Size | None = None) -> Plan:
+    def _plan_beside(self, instance: Instance, service: str, process: Process, size: Size | None) -> Plan:
         number = list(instance.specs).index(service)
         return container_command_plan(instance.specs[service], process, service, number, size)

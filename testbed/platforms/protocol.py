@@ -33,7 +33,7 @@ class Instance(Struct, frozen=True):
     platform can have any (``Hosting``); it goes on when one of those ends. ``lenders`` are the names of the instances
     that run the other services whose namespaces its own share, by service. Of several services those that are ``held``,
     the last of them in their order, begin when they are told to; one that is ``leaving`` may end without the others
-    (``Together``).
+    (``Together``), and one that ``stays`` goes on when all have.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Instance(Struct, frozen=True):
     lenders: Mapping[str, str] = field(default_factory=dict)
     held: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
+    stays: bool = False
 
     @property
     def service(self) -> str:
@@ -167,6 +168,19 @@ class Together(Protocol):
     def service_status(self, instance: Instance, service: str, timeout_s: float) -> int | None:
         """Return the exit status of a service (128 + n when signal n ended it), waiting for its end for so long; None
         if it has not ended, or nobody knows."""
+
+
+@runtime_checkable
+class Reviving(Protocol):
+    """What a platform has besides that starts a service again within an instance of several."""
+
+    @property
+    def revives(self) -> bool:
+        """Whether it can, as it was made."""
+
+    def revive_service(self, instance: Instance, service: str) -> None:
+        """Start a service again that has ended; return once its command is executed. Raises StepError when the kernel
+        refuses a step, WorkloadError when nobody answers."""
 
 
 @runtime_checkable

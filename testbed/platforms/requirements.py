@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from runtime.errors import UsageError
+from testbed.compose.sharing import is_apart
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.oci import OciPeer
 from testbed.platforms.registry import MACHINES
@@ -92,15 +93,15 @@ def require_grants(names: Iterable[str], services: Sequence[Service]) -> None:
         raise UsageError(f"{', '.join(asked)}: not on {', '.join(without)}", "leave those platforms out")
 
 
-def list_not_restarted(names: Iterable[str], services: Sequence[Service]) -> tuple[str, ...]:
+def list_not_restarted(names: Iterable[str], services: Sequence[Service], *, measured: bool) -> tuple[str, ...]:
     """Return a line for each platform and service that is not started again there, though its file says so: of several
-    in a machine nobody starts one again."""
+    in a machine that is measured nobody starts one again, nor, in one that is up, one that shares namespaces."""
     together = [name for name in names if name in VARIANTS and VARIANTS[name].guest_per == "application"]
     return tuple(
         f"{service.name}: not applied on {name}: restart: {service.restart}"
         for name in together
         for service in services
-        if service.restart not in ("", "no")
+        if service.restart != "no" and (measured or not is_apart(service, services))
     )
 
 

@@ -67,7 +67,7 @@ from testbed.qemu.variants import VARIANTS, Variant
 from testbed.scenario.model import Scenario
 from vm_images.guest import COMMAND_LINE, ensure_guest
 from vm_images.plans.guest import guest_plan
-from vm_images.plans.pod import pod_plan
+from vm_images.plans.pod import pod_plan, service_plan
 
 
 class VmPlatform(GuestServices, GuestShares):
@@ -119,13 +119,17 @@ class VmPlatform(GuestServices, GuestShares):
 
     def prepare(self, scenario: Scenario, images: Mapping[str, Image]) -> None:
         """Prepare kernel, disks, the accelerator's probe, and libvirt with its knowledge of QEMU."""
+        self._require_size(scenario)
+        self._note_sharing(scenario)
+        self.prepare_images(images.values())
+
+    def _require_size(self, scenario: Scenario) -> None:
+        """Raise UsageError when services are too small, or too large, for the machines that they are to have."""
         groups = [scenario.services] if self.shared else [(service,) for service in scenario.services]
         for group in groups:
             needed = sum_resources({service.name: service.resources for service in group})
             names = " and ".join(service.name for service in group)
             memory.require_whole_pages(self._variant.memory, compute_guest_memory(needed, names), names)
-        self._note_sharing(scenario)
-        self.prepare_images(images.values())
 
     def prepare_images(self, images: Iterable[Image]) -> None:
         """Do what ``prepare`` does, for images alone. Raises PrerequisiteError for whatever the host lacks."""
@@ -296,11 +300,18 @@ class VmPlatform(GuestServices, GuestShares):
         if not self.shared:
             (spec,), disk, own = specs.values(), self._variant.disk, self._ready().disks.own
             return guest_plan(spec, modules, file_system=disk.file_system, writable_disk=own, commands=self.executes)
-        disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
-        names = {service: disks[spec.layers] for service, spec in specs.items()}
+        names = self._name_disks(instance)
         link = next(iter(specs.values())).link
-        apart = {"held": instance.held, "leaving": instance.leaving}
-        return pod_plan(specs, names, link, modules, commands=self.executes, **apart)
+        held, leaving, stays = instance.held, instance.leaving, instance.stays
+        return pod_plan(specs, names, link, modules, commands=self.executes, held=held, leaving=leaving, stays=stays)
+
+    def _name_disks(self, instance: Instance) -> dict[str, str]:
+        """Return the device of each service's disk in the guest."""
+        disks = {layers: f"/dev/{name_disk(index)}" for index, layers in enumerate(instance.images)}
+        return {service: disks[spec.layers] for service, spec in instance.specs.items()}
+
+    def _plan_again(self, instance: Instance, service: str) -> Plan:
+        return service_plan(service, self._place(instance)[service], self._name_disks(instance)[service])
 
     def stop(self, instance: Instance) -> None:
         running = self._running.pop(instance.name, None)

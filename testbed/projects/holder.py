@@ -106,7 +106,7 @@ def hold(order: Order, say: Callable[[str], None], ready: Callable[[], None]) ->
     """
     scenario = load_scenario(order.scenario, Path(order.scenarios), order.asked)
     hosted = list_lines(scenario.services, measured=False)
-    restarts = list_not_restarted([order.platform], scenario.services)
+    restarts = list_not_restarted([order.platform], scenario.services, measured=False)
     for note in (*scenario.application.notes, *list_unapplied(scenario.services), *hosted, *restarts):
         say(note)
     require_services([order.platform], scenario.services)

@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from runtime.output import BoundedLog, shortened
@@ -131,6 +131,14 @@ class Console:
                 self._pending = b""
             self._ended = self._ended or not data
             self._flush(last=not data)
+            self._changed.notify_all()
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Take whole lines of the guest's that came another way."""
+        with self._changed:
+            for line in lines:
+                self._take(line, time.monotonic_ns())
+            self._flush(last=False)
             self._changed.notify_all()
 
     def _is_flooded(self) -> bool:

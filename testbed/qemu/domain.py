@@ -261,6 +261,8 @@ def _arguments(domain: Domain) -> list[str]:
         # PC's timer and interrupt controller, and a guest of KVM's needs neither (QEMU's microvm.rst).
         legacy = ",pit=off,pic=off" if domain.accelerator == "kvm" else ""
         arguments += ["-machine", f"rtc=on{legacy}"]
+    if domain.bus == "mmio":  # by itself QEMU has devices as before virtio 1.0 there, which virtiofsd does not serve
+        arguments += ["-global", "virtio-mmio.force-legacy=false"]
     return [*arguments, "-incoming", "defer"] if domain.incoming else arguments
 
 

@@ -222,10 +222,12 @@ class Port:
 
 
 class Outcome:
-    """What becomes of a program whose output is not wanted."""
+    """What becomes of a program; ``write`` gets what it writes, in the port's own thread. ``pid`` is its process in the
+    guest, once it is executed."""
 
-    def __init__(self, port: Port, plan: Plan) -> None:
-        self._port, self._plan = port, plan
+    def __init__(self, port: Port, plan: Plan, write: Callable[[bytes], None] = lambda data: None) -> None:
+        self._port, self._plan, self._write = port, plan, write
+        self.pid = 0
         self._changed = threading.Condition()
         self._begun = False
         self._end: tuple[int, bytes] | None = None
@@ -233,12 +235,15 @@ class Outcome:
 
     def _take(self, number: int, kind: int, content: bytes) -> None:
         if kind in (frames.OUTPUT, frames.ERRORS):
+            self._write(content)
             with suppress(WorkloadError):
                 self._port.send(number, frames.TAKEN, COUNT.pack(len(content)))
             return
         with self._changed:
-            self._begun = self._begun or kind == frames.STARTED
+            if kind == frames.STARTED and len(content) == NUMBERS.size:
+                self._begun, (self.pid, _) = True, NUMBERS.unpack(content)
             if kind in (frames.FAILED, frames.ENDED):
+                self._write(b"")
                 self._end = kind, content
             self._changed.notify_all()
 
@@ -247,6 +252,12 @@ class Outcome:
         with self._changed:
             if not self._changed.wait_for(lambda: self._begun or self._end, scale(_START_S)):
                 raise WorkloadError(f"the guest has not answered for {scale(_START_S):g} s", "its processes may hang")
+
+    def find_status(self, timeout_s: float) -> int | None:
+        """Return as ``wait`` does, and None, too, when nobody knows any more."""
+        with suppress(TestbedError):
+            return self.wait(timeout_s)
+        return None
 
     def wait(self, timeout_s: float) -> int | None:
         """Return the program's exit status, None when it takes longer. Raises as ``Port.run`` does."""

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
@@ -23,7 +23,7 @@ from testbed.qemu.account import Account
 from testbed.qemu.connection import destroy_domain
 from testbed.qemu.console import Console
 from testbed.qemu.disks import Disks
-from testbed.qemu.port import Port
+from testbed.qemu.port import Outcome, Port
 from testbed.qemu.shares import Lending
 from testbed.qemu.tap import remove_tap
 
@@ -41,7 +41,7 @@ class Running(Struct, frozen=True):
 
     ``paths`` are those of its disks, ``tap`` is the name of one that was made for it, ``account`` the one that its
     QEMU runs as, ``processors`` those of the host that its own are pinned to, ``port`` the one for commands,
-    ``lending`` what lends it directories of the host.
+    ``lending`` what lends it directories of the host, ``again`` those of its services that were started again.
     """
 
     domain: Any
@@ -58,6 +58,7 @@ class Running(Struct, frozen=True):
     processors: tuple[int, ...] = ()
     port: Port | None = None
     lending: Lending | None = None
+    again: dict[str, Outcome] = field(default_factory=dict)
 
     def end(self) -> None:
         """End QEMU and remove cgroup and files; each of these is tried, whatever becomes of the one before."""

@@ -97,8 +97,6 @@ def find_refusal(variant: Variant, kernel: GuestKernel) -> str:
         return "its system boots from a disk of its own, and mounts nothing of ours"
     if variant.start == "restored":
         return "no guest can be saved while virtiofsd serves it"
-    if variant.bus == "mmio":  # tried with QEMU 7.2 and Linux 6.1
-        return "its guest does not get past its first process with virtiofs on virtio-mmio"
     if variant.memory.ksm:
         return "KSM merges no memory that QEMU shares with virtiofsd"
     if not kernel.can_share:

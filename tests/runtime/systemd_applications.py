@@ -65,7 +65,10 @@ services:
     deploy: {LIMITS}
   db:
     build: ./app
-    command: [sh, -c, "trap 'echo asked to end; exit 0' TERM; echo db is here; touch /ok; while :; do sleep 0.1; done"]
+    command: [sh, -c, "trap 'echo asked >/out/end; exit 0' USR1; echo db is here; >/ok; while :; do sleep 0.1; done"]
+    stop_signal: SIGUSR1
+    volumes: ["./out:/out"]
+    shm_size: 1m
     healthcheck: {{test: test -e /ok, interval: 300ms}}
     deploy: {LIMITS}
   setup:
@@ -290,6 +293,7 @@ def an_application_is_up_and_down() -> None:
         assert Path(f"/proc/{side}/root/dev/shm/lent").exists()
         assert invoke("exec", "web", "cat", "/data/done").strip() == "set up"
         assert invoke("exec", "web", "cat", "/proc/sys/net/core/somaxconn").strip() == "77"
+        assert "256" in invoke("exec", "db", "stat", "-f", "-c", "%b", "/dev/shm")
         assert "opened" in invoke("exec", "web", "sh", "-c", ": </dev/granted && echo opened")
         assert "Operation not permitted" in invoke("exec", "web", "sh", "-c", "echo x >/dev/granted", status=1)
         assert "db is here" in invoke("logs", "--service", "db")
@@ -300,12 +304,13 @@ def an_application_is_up_and_down() -> None:
     finally:
         said = invoke("down", "shop", "--volumes")
     assert "shop is down" in said and "data" in said, said
+    assert (PLACE / "out" / "end").read_text() == "asked\n", "it got its own signal, and its time"
     assert invoke("ps").startswith("nothing is up") and not list(STATE.glob("*shop*"))
 
 
 @on_a_host_unchanged
 def an_application_that_never_starts_leaves_nothing() -> None:
-    compose = COMPOSE.replace("touch /ok", "exit 4")
+    compose = COMPOSE.replace(">/ok", "exit 4")
     (PLACE / "compose.yaml").write_text(compose)
     said = invoke("up", str(PLACE / "compose.yaml"), status=6)
     assert "db" in said and "Traceback" not in said, said

@@ -16,7 +16,7 @@ from typing import Any
 
 from runtime.config.decode import encode
 from runtime.config.default import default_config, rootless_config
-from tests.runtime import systemd_applications, systemd_ladder
+from tests.runtime import systemd_applications, systemd_ladder, systemd_machines
 from tests.runtime.guest_checks import captured, work_off
 from tests.runtime.systemd_programs import BUSYBOX, UNIFIED, WORK, podman
 from tests.waiting import until
@@ -360,6 +360,7 @@ CHECKS = (
     podman_with_its_default_manager,
     podman_of_an_ordinary_user,
     *systemd_applications.CHECKS,
+    *systemd_machines.CHECKS,
     *systemd_ladder.CHECKS,
     nothing_is_left,
 )

@@ -8,6 +8,7 @@ when systemd becomes PID 1, which takes 10 s of an emulated guest's time instead
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from runtime.images.model import Image, Layer
 from runtime.images.store import Store
 from testbed.ladder.build import GAUGE
 from testbed.neighbours.build import NEIGHBOUR
+from testbed.qemu.shares import find_virtiofsd
 from tests.runtime.check_guest import (
     BOOT,
     layer_of_code,
@@ -43,7 +45,7 @@ pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.network]
 # On an idle host boot and checks take 130 s; this is for a busy one.
 TIMEOUT_S = 600.0
 _CHECKOUT = Path(__file__).parents[2]
-_ADDED = ("units", "code", "modules")
+_ADDED = ("units", "code", "modules", "lender")
 # For the network of a build's RUN.
 _MODULES = ("tun.ko",)
 _DOCKERFILE = Path(__file__).with_name("systemd_host.dockerfile")
@@ -63,12 +65,27 @@ def layers(kernel: Path, directory: Path) -> Image:
     for program in (GAUGE, NEIGHBOUR):
         shutil.copy2(program.build(), probes.path)
     unit = layer_of_unit(directory, "tests.runtime.systemd_checks", "dbus.socket user@1000.service", _MODULES)
+    copy_with_libraries(find_virtiofsd(), directory / "lender")
     code = layer_of_code(directory, _list_packages())
     (directory / "modules").mkdir()
     for name in _MODULES:
         shutil.copy2(next(kernel.rglob(name)), directory / "modules")
-    added = (unit, code, Layer("sha256:modules", directory / "modules"), replace(probes, diff_id="sha256:probes"))
+    copied = (Layer(f"sha256:{name}", directory / name) for name in ("modules", "lender"))
+    added = (unit, code, *copied, replace(probes, diff_id="sha256:probes"))
     return replace(image, layers=(*image.layers, *added))
+
+
+def copy_with_libraries(program: Path, folder: Path) -> None:
+    """Copy the program that lends directories to machines, what says where it is, and the libraries that it is linked
+    with, but for those that every program has."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
+    libraries = [Path(word) for word in listed.split() if word.startswith("/lib/")]
+    for path in (program, *libraries, *Path("/usr/share/qemu/vhost-user").iterdir()):
+        if not path.name.startswith(("libc.", "libm.")):
+            # A merged /usr: /lib is a link there, which no layer may cover with a directory.
+            there = folder / "usr" / path.relative_to("/usr" if path.is_relative_to("/usr") else "/")
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, there)
 
 
 def _list_packages() -> tuple[Path, ...]:

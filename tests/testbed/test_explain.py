@@ -37,5 +37,5 @@ def test_the_plan_mounts_what_is_shared_and_nothing_else_of_the_host(scenario: S
         "web": ["/data"],
     }
     assert ["ro" in one.options for (one,) in mounts.values()] == [False, True]
-    with pytest.raises(UsageError, match="volume data is shared by writer and web, which vm-micro cannot have"):
-        mount_example(scenario, "vm-micro")
+    with pytest.raises(UsageError, match="volume data is shared by writer and web, which vm-cloud cannot have"):
+        mount_example(scenario, "vm-cloud")

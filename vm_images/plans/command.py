@@ -8,6 +8,7 @@ or, where the guest has several services, outside of their containers, whose fir
 
 from __future__ import annotations
 
+from errno import EEXIST
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -18,11 +19,13 @@ from runtime.config.process import Process as Configured
 from runtime.plan.cgroup import join_in_two
 from runtime.plan.constants import CLONE_NEWCGROUP
 from runtime.plan.execution import NAMESPACE_FLAGS, further_steps, kinds_of
-from runtime.plan.steps import Chroot, JoinProcess, Plan, SignalProcess, Step, Unshare
+from runtime.plan.network import Attachment
+from runtime.plan.steps import Chroot, JoinProcess, Mkdir, OpenProcess, Plan, SignalProcess, Step, Unshare
+from runtime.plan.workload import workload_plan
 from runtime.spec import Process, Spec, configuration, configured_process
 from runtime.supervisor import CGROUP
 from vm_images.plans import pod
-from vm_images.plans.container_host import CONTROLLERS
+from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
 from vm_images.plans.guest import FIRST_PROCESS, TASKS, WORKLOAD
 
 _HOST = Hierarchies({}, Path("/sys/fs/cgroup"), frozenset(CONTROLLERS))
@@ -57,6 +60,24 @@ def pod_command_plan(spec: Spec, process: Process, service: str, number: int, si
 def container_command_plan(spec: Spec, process: Process, service: str, number: int, size: Size | None = None) -> Plan:
     """Return the plan of ``process`` in a container of a guest that is a host of them; as ``pod_command_plan``."""
     return _in_container(spec, process, _HOST, CGROUP.format(service), number, size)
+
+
+def again_plan(plan: Plan) -> Plan:
+    """Return the plan that starts a service again by its own, of which its cgroup may be left."""
+    parent = tuple(replace(one, tolerate=(EEXIST,)) if isinstance(one, Mkdir) else one for one in plan.parent)
+    return replace(plan, parent=parent)
+
+
+def container_plan(spec: Spec, service: str, number: int) -> Plan:
+    """Return the plan of a container with this ``number``, from 0, in a guest that is a host of them."""
+    attachment = Attachment(BRIDGE_INDEX, number + 1) if spec.link else None
+    return workload_plan(spec, _HOST, CGROUP.format(service), attachment=attachment)
+
+
+def aimed_at(plan: Plan, number: int, pid: int) -> Plan:
+    """Return a plan for the service with this ``number`` for the one that is in its place: its first process is
+    ``pid``."""
+    return replace(plan, parent=(OpenProcess(pid, FIRST_PROCESS + number), *plan.parent))
 
 
 def signal_plan(number: int, signal: int) -> Plan:

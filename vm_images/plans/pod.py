@@ -52,6 +52,8 @@ from vm_images.plans.guest import (
 )
 
 _POD, _CGROUP, _LOWER, _DEVICES, _PROC, _HELD = "/pod", "/cgroup", "/lower", "/dev", "/proc", "/held"
+# How the process is called that executes commands, when it keeps a machine; no service can be.
+_COMMANDS = "(commands)"
 _WORD = 9  # the descriptor by which a held service waits for its word
 _CONTROLLERS = ("cpu", "memory", "pids")
 # cgroup v2 with what the services' limits rest on; found so in every guest, for it is mounted here.
@@ -102,12 +104,17 @@ def inside(spec: Spec) -> Spec:
 def _service_steps(service: str, spec: Spec, disk: str, *, held: bool) -> tuple[Step, ...]:
     """Return the cgroup with the service's limits, and the process in it that becomes the service, once it has the word
     for that if it is ``held``."""
+    plan = service_plan(service, spec, disk)
+    waiting = (Open(f"{_HELD}/{service}", _WORD), WaitInput(_WORD), Close(_WORD)) if held else ()
+    return (*plan.parent, *forked(*waiting, *plan.child, flags=plan.clone_flags))
+
+
+def service_plan(service: str, spec: Spec, disk: str) -> Plan:
+    """Return the plan of a service, from its cgroup on."""
     plan = workload_plan(replace(inside(spec), layers=(_lower(disk),)), HIERARCHIES, service)
     *child, execution = plan.child
-    waiting = (Open(f"{_HELD}/{service}", _WORD), WaitInput(_WORD), Close(_WORD)) if held else ()
     joining = join_steps(HIERARCHIES, service)
-    process = (*waiting, *joining, *child, LogLine(executing(service)), execution)
-    return (*plan.parent, *forked(*process, flags=plan.clone_flags))
+    return replace(plan, child=(*joining, *child, LogLine(executing(service)), execution), into_cgroup="")
 
 
 def pod_plan(
@@ -119,10 +126,11 @@ def pod_plan(
     commands: bool = False,
     held: Collection[str] = (),
     leaving: Collection[str] = (),
+    stays: bool = False,
 ) -> Plan:
     """Return the plan of the guest that runs all ``specs``, by service, started in their order, at the address of
     ``link``. Those that are ``held`` wait for a word each, in that order; one that is ``leaving`` may end without the
-    others.
+    others. One that ``stays`` goes on when all have left, as long as its port does.
 
     ``disks`` is each service's disk, by the device's path: several may share one. ``modules`` are the files to load,
     in order, by their paths in the initial RAM disk; with ``commands`` it has a port through which more are executed.
@@ -143,7 +151,7 @@ def pod_plan(
             ),
             *(_server(len(specs)) if commands else ()),
             WaitFirstExit(
-                ("", *specs),  # the first process has the console
+                ("", *specs, *((_COMMANDS,) if stays else ())),  # the first process has the console
                 sum(2 << number for number, service in enumerate(specs) if service in leaving),
             ),
         )

@@ -133,7 +133,7 @@ static int end_start(struct command *c, int port) {
   c->process = (int)SYS(pidfd_open, c->pid, 0);
   if (c->process < 0) return c->process;
   if (c->killed) SYS(pidfd_send_signal, c->process, SIGKILL, 0, 0);
-  int result = send_frame(port, c->id, FRAME_STARTED, "", 0);
+  int result = send_numbers(port, c->id, FRAME_STARTED, (int32_t)c->pid, 0);
   return result < 0 || c->terminal ? result : send_frame(port, c->id, FRAME_WANTED, "", 0);
 }
 

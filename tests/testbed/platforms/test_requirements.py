@@ -7,7 +7,7 @@ import pytest
 from runtime.errors import UsageError
 from runtime.spec import Resources
 from testbed.compose.model import Mount
-from testbed.platforms.requirements import require_containers, require_memory, require_mounts
+from testbed.platforms.requirements import list_not_restarted, require_containers, require_memory, require_mounts
 from testbed.scenario.model import Service
 
 
@@ -62,3 +62,17 @@ def test_what_a_peer_is_not_told_is_refused() -> None:
     require_mounts(("container", "vm-containers", "crun", "podman", "docker", "lxc", "lxc-2008"), (sized,))
     with pytest.raises(UsageError, match="web: shm_size: not on process, libvirt-lxc, lmctfy-2013\n"):
         require_mounts(("process", "lxc", "libvirt-lxc", "lmctfy-2013"), (sized,))
+
+
+def test_who_is_not_started_again_is_told() -> None:
+    """In a machine of several: what is measured, and of what is up what would take others with it."""
+    web = Service("web", Resources(), restart="always")
+    side = Service("side", Resources(), restart="on-failure", pid="service:gate")
+    gate, last = Service("gate", Resources(), restart="always"), Service("last", Resources())
+    services, names = (gate, web, side, last), ("container", "vm", "vm-pod")
+    assert list_not_restarted(names, services, measured=False) == (
+        "gate: not applied on vm-pod: restart: always",
+        "side: not applied on vm-pod: restart: on-failure",
+    )
+    measured = list_not_restarted(names, services, measured=True)
+    assert [line.partition(":")[0] for line in measured] == ["gate", "web", "side"]

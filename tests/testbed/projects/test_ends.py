@@ -16,6 +16,7 @@ from runtime.processes import alive
 from testbed.projects.control import bring_down
 from testbed.projects.record import choose, find
 from tests.testbed.projects.conftest import Start, Write
+from tests.testbed.projects.test_compose import execute
 from tests.testbed.projects.test_control import fetch
 from tests.waiting import until
 
@@ -96,7 +97,12 @@ def test_services_of_one_guest_wait_for_each_other_and_end_one_by_one(
         return {one.name: f"{one.state} {one.health} {one.exit_status}" for one in now.members}
 
     others = {"stubborn": "running  None", "web": "running  None"}
-    until(lambda: states() == {"db": "running healthy None", "setup": "exited  0", **others}, 10.0, states)
+    as_it_should_be = {"db": "running healthy None", "setup": "exited  0", **others}
+    until(lambda: states() == as_it_should_be, 10.0, states)
+    execute(project, "db", "echo > /mark; kill -USR1 1")  # and ends, which it never may
+    until(lambda: states()["db"].startswith("exited"), told=states)
+    until(lambda: states() == as_it_should_be, 20.0, states)
+    assert execute(project, "db", "busybox ls /mark || busybox ls /ok").splitlines()[-1] == "/ok", "it is a new one"
     (log,) = (project.directory / "logs").glob("*.log")
     with log.open(errors="replace") as console:
         begun_s = time.monotonic()
@@ -105,9 +111,10 @@ def test_services_of_one_guest_wait_for_each_other_and_end_one_by_one(
         said = read_lines(console.read())
     events = [line for line in said if line.startswith("testbed: ") or line.endswith("asked")]
     assert events.index("testbed: setup: left: 0") < events.index("testbed: web: exec"), said
-    *first, asked, last = [line for line in events if re.search(r" (asked|left: [1-9]\d*|ended: \d+)$", line)]
-    assert sorted(first) == ["testbed: stubborn: left: 137", "testbed: web: left: 3", "web asked"], said
-    assert (asked, last) == ("db asked", "testbed: db: ended: 5"), "what others depend on ends after them"
+    *first, last = [line for line in events if re.search(r" (asked|left: [1-9]\d*|ended: \d+)$", line)]
+    assert first[:2] == ["db asked", "testbed: db: left: 5"], "that was the first one"
+    assert sorted(first[2:]) == ["testbed: stubborn: left: 137", "testbed: web: left: 3", "web asked"], said
+    assert last == "db asked", "what others depend on ends after them"
     assert took_s < 20, "nobody was waited for who had ended"
     assert find(run_name) is None and not alive(record.holder, record.ticks)
 

@@ -112,7 +112,7 @@ def test_two_guests_and_later_containers_see_the_same_directories(start: Start, 
     ]
 
 
-@pytest.mark.parametrize("platform", ["vm-pod", "vm-containers"])
+@pytest.mark.parametrize("platform", ["vm-micro", "vm-pod", "vm-containers"])
 def test_other_machines_share_the_same_way(start: Start, folder: Path, platform: str) -> None:
     share(start(folder, platform=platform))
 

@@ -102,8 +102,9 @@ def test_ram_can_be_a_file_that_copies_share() -> None:
 
 def test_the_smallest_machine_has_a_clock_whatever_runs_it() -> None:
     small = replace(domain(), machine="microvm", bus="mmio", accelerator="tcg")
-    assert _arguments(small) == ["-machine", "rtc=on"]
-    assert _arguments(replace(small, accelerator="kvm")) == ["-machine", "rtc=on,pit=off,pic=off"]
+    modern = ["-global", "virtio-mmio.force-legacy=false"]
+    assert _arguments(small) == ["-machine", "rtc=on", *modern]
+    assert _arguments(replace(small, accelerator="kvm")) == ["-machine", "rtc=on,pit=off,pic=off", *modern]
 
 
 def test_a_machine_without_a_kernel_waits_for_a_saved_state() -> None:

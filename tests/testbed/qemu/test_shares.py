@@ -15,6 +15,9 @@ from runtime.cgroups import Cgroup
 from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.spec import Process, Resources, Spec
+from testbed.platforms.nested import ContainersInVmPlatform
+from testbed.platforms.pooled_vm import PooledVmPlatform
+from testbed.platforms.vm import VmPlatform
 from testbed.qemu import shares
 from testbed.qemu.emulator import make_cgroup
 from testbed.qemu.shares import Export, Lending, find_refusal, list_exports, place_in_guest, start_lending
@@ -46,7 +49,7 @@ def test_each_source_is_lent_once_and_found_by_its_number() -> None:
 
 def test_machines_that_can_be_lent_nothing_say_why() -> None:
     refused = {name for name, one in VARIANTS.items() if find_refusal(one, KERNEL)}
-    assert refused == {"vm-cloud", "vm-restored", "vm-ksm", "vm-micro"}
+    assert refused == {"vm-cloud", "vm-restored", "vm-ksm"}
     without = replace(KERNEL, share_module_names=None)
     assert find_refusal(VARIANTS["vm"], without) == "its kernel, 6.1, has no virtiofs that we know of"
 
@@ -122,3 +125,9 @@ def test_what_cannot_be_lent_is_named_and_leaves_no_process(tmp_path: Path, cgro
     with pytest.raises(TestbedError, match=f"open_tree {tmp_path}/gone .*: No such file or directory"):
         start_lending((Export(str(tmp_path / "gone"), False),), tmp_path / "socket", cgroup, coherent=False)
     assert not cgroup.pids()
+
+
+@pytest.mark.parametrize("kind", [ContainersInVmPlatform, PooledVmPlatform, VmPlatform])
+def test_each_kind_of_machine_records_what_services_share(kind: type[VmPlatform]) -> None:
+    """None prepares what it runs in a way of its own, and so forgets it."""
+    assert kind.prepare is VmPlatform.prepare

@@ -79,6 +79,8 @@ def test_those_that_are_held_wait_for_a_word_each() -> None:
     waiting = [steps[index + 1] for index, step in enumerate(steps) if isinstance(step, s.Fork)]
     assert [step.path for step in waiting if isinstance(step, s.Open)] == fifos
     assert steps[-1] == s.WaitFirstExit(("", *names), leaving=0b1010)
+    stays = pod_plan(specs, disks, LINK, MODULES, commands=True, leaving=names, stays=True).child[-1]
+    assert stays == s.WaitFirstExit(("", *names, "(commands)"), leaving=0b1110), "the last never leaves"
     assert "but for redis, log, as long as another is there" in steps[-1].describe()
     assert encode(s.Plan(steps))
 
