@@ -32,7 +32,7 @@ class Record:
         versions: Mapping[str, object] | None = None,
     ) -> None:
         self._clock = clock
-        self._source, self._versions = dict(source), dict(versions)
+        self._source, self._versions = dict(source or {}), dict(versions or {})
         self._folder = folder
         self._head = (run_id, started, host, tuple(rungs), tuple(platforms))
         self._began_s = time.monotonic()
