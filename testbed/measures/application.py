@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, WorkloadError
 from testbed.compose.model import Service
-from testbed.compose.sharing import is_apart, list_borrowers
+from testbed.compose.sharing import list_borrowers
 from testbed.interruption import Interrupted, defer_signals
 from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing
 from testbed.measures.context import Surroundings
 from testbed.measures.first_processes import FirstProcesses
 from testbed.measures.instances import find_targets, make_instances, make_questions, quote_console
-from testbed.measures.restarts import Restarts
+from testbed.measures.restarts import Restarts, list_revivable
 from testbed.measures.timeline import Timeline, make_timeline
 from testbed.platforms.protocol import (
     Concluding,
@@ -77,8 +77,8 @@ class Application:
     ) -> None:
         self._context = context
         self._platform = platform
-        self._completing = list_completing(context.scenario.services)
-        self._may_complete = {*may_complete, *self._completing}
+        completing = list_completing(context.scenario.services)
+        self._may_complete = {*may_complete, *completing}
         may_ask = isinstance(platform, Executing) and platform.executes
         self.checks = Checks(self._execute) if asks_health and may_ask else None
         self._started: list[Instance] = []
@@ -87,7 +87,7 @@ class Application:
         self._first_processes = FirstProcesses(platform, self._timeout_s, self._begin_checks)
         self._requested_ns = 0
         self._farewell = farewell
-        self._revivable = self._list_revivable() if farewell else frozenset()
+        self._revivable = list_revivable(platform, context.scenario.services) if farewell else frozenset()
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
@@ -100,20 +100,13 @@ class Application:
             shared=platform.shared,
             one_address=platform.one_address,
             tenants=tenants,
-            leaving=[one.name for one in context.scenario.services] if farewell else self._completing,
+            leaving=[one.name for one in context.scenario.services] if farewell else completing,
             stays=bool(self._revivable),
         )
         self._instance_of = {service: instance for instance in self.instances for service in instance.specs}
         specs = {service: instance.specs[service] for service, instance in self._instance_of.items()}
         own = {service: str(spec.link.address.ip) for service, spec in specs.items() if spec.link}
         self.addresses = reach(context.scenario.services, own)
-
-    def _list_revivable(self) -> frozenset[str]:
-        """Return the services that are started again within an instance that has others, too."""
-        if not (self._platform.shared and isinstance(self._platform, Reviving) and self._platform.revives):
-            return frozenset()
-        services = self._context.scenario.services
-        return frozenset(one.name for one in services if one.restart != "no" and is_apart(one, services))
 
     @property
     def timeline(self) -> Timeline:
@@ -290,6 +283,7 @@ class Application:
                 self._platform.stop(one)
             for one in again:
                 self._begin(one)
+                self._check_again(one.specs)
             revived += again
         return revived
 
@@ -303,12 +297,18 @@ class Application:
                 assert isinstance(self._platform, Reviving)
                 self._restarts.note(service, time.monotonic(), f"exit status {self.status(service)}")
                 self._platform.revive_service(instance, service)
+                self._check_again([service])
+
+    def _check_again(self, services: Iterable[str]) -> None:
+        for service in services:
+            if self.checks is not None:
+                self.checks.begin_again(service)
 
     def _comes_back(self, service: str) -> bool:
         """Return whether a service of an instance of several has ended, and is to be started again."""
         if service not in self._revivable or (status := self.status(service)) is None:
             return False
-        return not (status == 0 and service in self._completing) and self._restarts.may(service, status)
+        return self._restarts.may(service, status)
 
     def _begin(self, instance: Instance) -> None:
         """Start an instance. Raises WorkloadError that says so when one whose namespaces it shares has ended."""
@@ -332,10 +332,7 @@ class Application:
     def _is_to_be_revived(self, instance: Instance) -> bool:
         if self._platform.shared or isinstance(self._platform, Pooling) or self._platform.alive(instance):
             return False
-        status = self.status(instance.service)
-        return not (status == 0 and instance.service in self._completing) and self._restarts.may(
-            instance.service, status
-        )
+        return self._restarts.may(instance.service, self.status(instance.service))
 
     def check_alive(self, *, starting: bool = False) -> None:
         """Raise WorkloadError when the first process of a service has ended; of an application that is ``starting``,

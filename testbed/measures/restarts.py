@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from testbed.compose.model import Service
+from testbed.compose.sharing import is_apart
+from testbed.measures.conditions import list_completing
+from testbed.platforms.protocol import Platform, Reviving
 
 # Docker's: the wait doubles with each time, and begins anew when the service has run for long enough.
 _FIRST_S, _LONGEST_S, _ENOUGH_S = 0.1, 60.0, 10.0
@@ -24,10 +27,18 @@ def wait_s(count: int) -> float:
     return min(_FIRST_S * float(1 << min(count, 20)), _LONGEST_S)
 
 
+def list_revivable(platform: Platform, services: Sequence[Service]) -> frozenset[str]:
+    """Return the services that a platform starts again within an instance that has others, too."""
+    if not (platform.shared and isinstance(platform, Reviving) and platform.revives):
+        return frozenset()
+    return frozenset(one.name for one in services if one.restart != "no" and is_apart(one, services))
+
+
 class Restarts:
     """How often the services of an application have been started again, and when each that has ended is due."""
 
-    def __init__(self, services: Iterable[Service]) -> None:
+    def __init__(self, services: Sequence[Service]) -> None:
+        self._completing = list_completing(services)
         self._policies = {service.name: service.restart for service in services}
         self._counts: dict[str, int] = {}
         self._started_s: dict[str, float] = {}
@@ -35,8 +46,10 @@ class Restarts:
         self._endings: dict[str, list[str]] = {}
 
     def may(self, service: str, status: int | None) -> bool:
-        """Return whether a service that has ended so is to be started again."""
-        return is_wanted(self._policies[service], status, self._counts.get(service, 0))
+        """Return whether a service that has ended so is to be started again: not one that has ended well as others wait
+        for."""
+        done = status == 0 and service in self._completing
+        return not done and is_wanted(self._policies[service], status, self._counts.get(service, 0))
 
     def is_due(self, service: str, now_s: float) -> bool:
         """Return whether it is time to do so; the first call after its end begins the wait."""

@@ -67,7 +67,8 @@ class Checks:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._courses: dict[str, Course] = {}
-        self._ended = threading.Event()
+        self._changed = threading.Condition()
+        self._ended = False
         self._threads: list[threading.Thread] = []
 
     def begin(self, service: str, check: Healthcheck) -> None:
@@ -77,6 +78,13 @@ class Checks:
         self._threads.append(thread)
         thread.start()
 
+    def begin_again(self, service: str) -> None:
+        """Forget what is known of a service that has been started again; harmless for one that is not checked."""
+        with self._changed:
+            if course := self._courses.get(service):
+                self._courses[service] = Course.begin(course.check, time.monotonic())
+                self._changed.notify_all()
+
     def state(self, service: str) -> State | None:
         """Return what is known of a service; None of one that is not checked."""
         course = self._courses.get(service)
@@ -84,16 +92,30 @@ class Checks:
 
     def close(self) -> None:
         """Ask no more; a check that is under way has a few seconds to end."""
-        self._ended.set()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(_END_S)
 
     def _ask(self, service: str) -> None:
-        while not self._ended.wait(max(0.0, self._courses[service].due_s - time.monotonic())):
-            course = self._courses[service]
+        while course := self._await_due(service):
             assert course.check.test is not None
             try:
                 status = self._run(service, course.check.test, course.check.timeout_s)
             except (OSError, TestbedError):  # there is no such command, or the service has just ended
                 status = None
-            self._courses[service] = course.note(status, time.monotonic())
+            with self._changed:
+                if self._courses[service] is course:  # else it was of the one before
+                    self._courses[service] = course.note(status, time.monotonic())
+
+    def _await_due(self, service: str) -> Course | None:
+        """Return a service's course once its next check is due; None when no more are asked for."""
+        with self._changed:
+            while not self._ended:
+                course = self._courses[service]
+                left_s = course.due_s - time.monotonic()
+                if left_s <= 0:
+                    return course
+                self._changed.wait(left_s)
+        return None

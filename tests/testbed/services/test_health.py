@@ -54,3 +54,27 @@ def test_services_are_asked_until_the_end() -> None:
     until(lambda: checks.state("b") == "healthy")
     checks.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("health of")]
+
+
+def test_what_is_known_of_one_that_is_started_again_is_forgotten() -> None:
+    """Also by a check that was under way, and its next comes when that of a new one would."""
+    answers, asked = [0, 0], threading.Event()
+    go_on = threading.Event()
+
+    def run(service: str, words: tuple[str, ...], timeout_s: float) -> int:
+        if len(answers) == 1:
+            asked.set()
+            assert go_on.wait(10)
+        return answers.pop() if answers else 1
+
+    checks = Checks(run)
+    checks.begin("a", Healthcheck(("true",), interval_s=60, timeout_s=1, start_period_s=60, start_interval_s=0.01))
+    until(lambda: checks.state("a") == "healthy")
+    checks.begin_again("a")
+    checks.begin_again("unchecked")
+    assert checks.state("a") == "starting" and checks.state("unchecked") is None
+    assert asked.wait(10)
+    checks.begin_again("a")
+    go_on.set()
+    checks.close()
+    assert checks.state("a") == "starting"
