@@ -1,7 +1,7 @@
 """Builds public Dockerfiles with buildah, too, on the same images, and compares what comes of it.
 
 What two builds of the same never have alike does not count: times, logs, caches, compiled Python (it holds times), what
-is temporary, identities that are drawn.
+is temporary, identities that are drawn, and the day of a password's last change (/etc/shadow).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from runtime.images.store import Store
 _CHANCE = re.compile(
     r"/(?:dev|proc|sys|run|tmp|var/(?:log|cache|tmp|run)|var/lib/(?:apt/lists|dpkg/[\w-]+-old))(?:/.*)?"
     r"|/root/\.(?:npm|cache|config|local|yarn.*|bash_history|wget-hsts)(?:/.*)?|.*/__pycache__(?:/.*)?"
-    r"|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
-    r"|/etc/apt/apt\.conf\.d/99testbed-host|/var/lib/systemd/catalog/database|/etc/ssl/(?:private|certs)/ssl-cert-.*"
+    r"|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
+    r"|/var/lib/dbus/machine-id|/etc/apt/apt\.conf\.d/99testbed-host|/var/lib/systemd/catalog/database|/etc/ssl/(?:private|certs)/ssl-cert-.*"
 )
 _PIP = "[global]\ncert = /run/certificates/0.pem\n"
 

@@ -59,6 +59,8 @@ _KINDS = {
         "Couldn't find a package.json",
         "No makefile",
         "Failed to build installable wheels",
+        "is not a valid wheel filename",
+        "LockfileCorrupt",
         "Unexpected end",
         "no such file",
         r"Command \".*\" not found",
