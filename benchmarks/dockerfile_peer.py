@@ -28,7 +28,8 @@ _CHANCE = re.compile(
     r"/(?:dev|proc|sys|run|tmp|var/(?:log|cache|tmp|run)|var/lib/(?:apt/lists|dpkg/[\w-]+-old))(?:/.*)?"
     r"|/root/\.(?:npm|cache|config|local|yarn.*|bash_history|wget-hsts)(?:/.*)?|.*/__pycache__(?:/.*)?"
     r"|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
-    r"|/var/lib/dbus/machine-id|/etc/apt(?:/apt\.conf\.d(?:/99testbed-host)?)?|/var/lib/systemd/catalog/database|/etc/ssl/(?:private|certs)/ssl-cert-.*"
+    r"|/etc/apt(?:/apt\.conf\.d(?:/99testbed-host)?)?|/etc/ssl/(?:private|certs)/ssl-cert-.*"
+    r"|/var/lib/(?:dbus/machine-id|systemd/catalog/database)"
 )
 _PIP = "[global]\ncert = /run/certificates/0.pem\n"
 
