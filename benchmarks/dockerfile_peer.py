@@ -18,7 +18,7 @@ from benchmarks.image_contents import compare_images
 from runtime.builder.build import leading_values
 from runtime.builder.dockerfile import Dockerfile
 from runtime.builder.stages import Resolver, plan_stages
-from runtime.builder.trust import lend_certificates
+from runtime.builder.trust import FOLDER, lend_certificates
 from runtime.errors import WorkloadError
 from runtime.images.base import apt_options
 from runtime.images.model import Image
@@ -27,11 +27,11 @@ from runtime.images.store import Store
 _CHANCE = re.compile(
     r"/(?:dev|proc|sys|run|tmp|var/(?:log|cache|tmp|run)|var/lib/(?:apt/lists|dpkg/[\w-]+-old))(?:/.*)?"
     r"|/root/\.(?:npm|cache|config|local|yarn.*|bash_history|wget-hsts)(?:/.*)?|.*/__pycache__(?:/.*)?"
-    r"|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
+    r"|/etc/testbed-certificates(?:/.*)?|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
     r"|/etc/apt(?:/apt\.conf\.d(?:/99testbed-host)?)?|/etc/ssl/(?:private|certs)/ssl-cert-.*"
     r"|/var/lib/(?:dbus/machine-id|systemd/catalog/database)"
 )
-_PIP = "[global]\ncert = /run/certificates/0.pem\n"
+_PIP = f"[global]\ncert = {FOLDER}/0.pem\n"
 
 
 class Beside(Struct, frozen=True):
