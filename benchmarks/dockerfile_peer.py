@@ -1,7 +1,7 @@
 """Builds public Dockerfiles with buildah, too, on the same images, and compares what comes of it.
 
 What two builds of the same never have alike does not count: times, logs, caches, compiled Python (it holds times), what
-is temporary, identities that are drawn, and the day of a password's last change (/etc/shadow).
+is temporary, identities that are drawn, what names the host, and the day of a password's last change (/etc/shadow).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _CHANCE = re.compile(
     r"|/root/\.(?:npm|cache|config|local|yarn.*|bash_history|wget-hsts)(?:/.*)?|.*/__pycache__(?:/.*)?"
     r"|/etc/testbed-certificates(?:/.*)?|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
     r"|/etc/apt(?:/apt\.conf\.d(?:/99testbed-host)?)?|/etc/ssl/(?:private|certs)/ssl-cert-.*"
+    r"|/etc/mailname|/etc/exim4/update-exim4\.conf\.conf|/var/lib/exim4/.*"  # the host's name
     r"|/var/lib/(?:dbus/machine-id|systemd/catalog/database)"
 )
 _PIP = f"[global]\ncert = {FOLDER}/0.pem\n"

@@ -46,6 +46,7 @@ _KINDS = {
         "EBADENGINE",
         "[Uu]nsupported engine",
         "is incompatible with this module",
+        "npm ERR! notarget",
     ),
     FILES: (
         "npm ci",
@@ -63,6 +64,7 @@ _KINDS = {
         "Failed to build installable wheels",
         "is not a valid wheel filename",
         "is not installable",
+        r"\./\S+: Permission denied",
         "getting requirements to build wheel",
         "LockfileCorrupt",
         "Unexpected end",
