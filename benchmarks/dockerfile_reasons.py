@@ -18,12 +18,14 @@ _KINDS = {
     ALPINE: (
         r"\bapk: not found",
         "(?:adduser|addgroup): (?:Unknown option|Option)",
+        r"RUN .*\b(?:adduser|addgroup) -[A-Za-z]\b",
     ),
     HOST: (
         "[Cc]ould not resolve",
         "Name or service not known",
         "unable to resolve",
         "Temporary failure",
+        "no valid OpenPGP data found",
         "getaddrinfo",
         "ENOTFOUND",
         "Network is unreachable",
@@ -67,6 +69,7 @@ _KINDS = {
         r"\./\S+: Permission denied",
         "getting requirements to build wheel",
         "LockfileCorrupt",
+        r"Failed to parse `uv\.lock`",
         "Unexpected end",
         "no such file",
         r"Command \".*\" not found",
