@@ -1,7 +1,7 @@
 """Builds public Dockerfiles with buildah, too, on the same images, and compares what comes of it.
 
 What two builds of the same never have alike does not count: times, logs, caches, compiled Python (it holds times), what
-is temporary, identities that are drawn.
+is temporary, identities that are drawn, what names the host, and the day of a password's last change (/etc/shadow).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.image_contents import compare_images
 from runtime.builder.build import leading_values
 from runtime.builder.dockerfile import Dockerfile
 from runtime.builder.stages import Resolver, plan_stages
-from runtime.builder.trust import lend_certificates
+from runtime.builder.trust import FOLDER, lend_certificates
 from runtime.errors import WorkloadError
 from runtime.images.base import apt_options
 from runtime.images.model import Image
@@ -27,10 +27,12 @@ from runtime.images.store import Store
 _CHANCE = re.compile(
     r"/(?:dev|proc|sys|run|tmp|var/(?:log|cache|tmp|run)|var/lib/(?:apt/lists|dpkg/[\w-]+-old))(?:/.*)?"
     r"|/root/\.(?:npm|cache|config|local|yarn.*|bash_history|wget-hsts)(?:/.*)?|.*/__pycache__(?:/.*)?"
-    r"|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
-    r"|/etc/apt/apt\.conf\.d/99testbed-host|/var/lib/systemd/catalog/database|/etc/ssl/(?:private|certs)/ssl-cert-.*"
+    r"|/etc/testbed-certificates(?:/.*)?|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
+    r"|/etc/apt(?:/apt\.conf\.d(?:/99testbed-host)?)?|/etc/ssl/(?:private|certs)/ssl-cert-.*"
+    r"|/etc/mailname|/etc/exim4/update-exim4\.conf\.conf|/var/lib/exim4/.*"  # the host's name
+    r"|/var/lib/(?:dbus/machine-id|systemd/catalog/database)"
 )
-_PIP = "[global]\ncert = /run/certificates/0.pem\n"
+_PIP = f"[global]\ncert = {FOLDER}/0.pem\n"
 
 
 class Beside(Struct, frozen=True):

@@ -73,6 +73,8 @@ def describe_tree(root: Path, is_left_out: Callable[[str], bool]) -> dict[str, s
 def describe_config(config: Mapping[str, Any], labels_left_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the members of a configuration that say something; variables are by name, for their order says nothing."""
     said = {name: config[name] for name in MEMBERS if config.get(name)}
+    if directory := said.get("WorkingDir", "").rstrip("/"):  # buildah keeps the slash, which says nothing
+        said["WorkingDir"] = directory
     if "Env" in said:
         said["Env"] = dict(entry.partition("=")[::2] for entry in said["Env"])
     if labels := {name: text for name, text in said.pop("Labels", {}).items() if name not in labels_left_out}:

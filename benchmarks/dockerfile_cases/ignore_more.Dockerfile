@@ -3,4 +3,4 @@
 FROM base
 COPY . /all/
 COPY deep /deep/
-COPY tre* /trees/
+COPY tree* /trees/

@@ -121,10 +121,16 @@ def _content_key(steps: Steps, mount: RunMount) -> object:
 
 def _entries(files: Files, source: str) -> tuple[Entry, list[Entry]]:
     """Return what the source of a bind is, and all that it has."""
-    [path, *more] = files.sources(source or "/")
-    if more:
-        raise UsageError(f"RUN --mount: the source {source[:200]} matches several files")
+    path = _source(files, source)
     return files.itself(path), list(files.entries(path))
+
+
+def _source(files: Files, source: str) -> Path:
+    """Return the one path that the source of a bind is. Raises UsageError for wildcards that match none or several."""
+    found = files.sources(source or "/")
+    if len(found) != 1:
+        raise UsageError(f"RUN --mount: the source {source[:200]} matches {'several files' if found else 'no file'}")
+    return found[0]
 
 
 def _prepare(steps: Steps, stage: Stage, mounts: Iterable[RunMount], scratch: Path, undo: ExitStack) -> Prepared:
@@ -153,7 +159,7 @@ def _bind(steps: Steps, mount: RunMount, target: str, place: Path) -> Mount:
     access = "ro" if mount.read_only else "rw"
     files = steps.files(mount.source_name)
     if isinstance(files, ImageFiles):
-        path = files.sources(mount.source or "/")[0]
+        path = _source(files, mount.source)
         top = files.itself(path)
         if stat.S_ISDIR(top.mode):
             options = _overlay(files.merged(str(path)), place)

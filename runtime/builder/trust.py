@@ -17,7 +17,8 @@ from runtime.config.types import Mount
 VARIABLES = (
     *("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"),
 )
-FOLDER = "/run/certificates"
+# In a folder that every RUN has, for resolv.conf.
+FOLDER = "/etc/testbed-certificates"
 
 
 class Lent(Struct, frozen=True):

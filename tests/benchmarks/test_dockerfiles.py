@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import dockerfiles
-from benchmarks.dockerfile_build import build_file, list_missing, make_absent, stand_in
+from benchmarks.dockerfile_build import build_file, list_missing, make_absent, resolver_of, stand_in
+from benchmarks.dockerfile_peer import Peer
 from benchmarks.public_files import Listed, read_list
 from runtime.builder.dockerfile import Dockerfile, parse, read
 from runtime.errors import UsageError
@@ -90,6 +91,25 @@ def test_files_are_built_with_what_is_made_or_told_why_not(store: Store, tiny: o
     assert other.reason and not other.run_failed
     slow = build_file(store, written(tmp_path, "FROM tiny\nRUN sleep 60\n"), tmp_path, 0.5)
     assert slow.reason == "no end within 0.5 s" and not slow.run_failed
+
+
+@pytest.mark.root
+@pytest.mark.skipif(shutil.which("buildah") is None, reason="buildah is not installed")
+def test_what_buildah_has_otherwise_is_told(store: Store, tiny: object, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "peer").mkdir()
+    peer = Peer(tmp_path / "peer", store)
+    text = "FROM tiny\nVOLUME /v\nRUN mkdir -p /v /w && echo > /w/a && echo > /v/b && date > /tmp/log\n"
+    try:
+        built = build_file(store, written(tmp_path, text), tmp_path, 60, peer)
+        assert built.beside is not None and not built.beside.reason and built.beside.count > 30
+        assert [line.partition(":")[0] for line in built.beside.differs] == ["/v/b"], "buildah forgets it"
+        broken = peer.compare(
+            written(tmp_path, "FROM tiny\nRUN exit 3\n"), tmp_path, store.get("tiny"), resolver_of(store)
+        )
+        assert broken.reason and not broken.differs
+    finally:
+        peer.close()
+    assert store.references() == ("tiny",)
 
 
 def test_a_difference_to_the_other_parser_is_told(tmp_path: Path) -> None:

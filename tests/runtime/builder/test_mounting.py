@@ -52,6 +52,16 @@ def test_a_file_of_the_context_is_bound(build_text: Build, context: Path) -> Non
     assert text_of(image, "/seen") == "a\n" and files(image) == {"seen"}
 
 
+@pytest.mark.parametrize(("source", "message"), [("none*", "matches no file"), ("[ab]", "matches several files")])
+def test_a_bind_is_of_one_source(build_text: Build, context: Path, source: str, message: str) -> None:
+    for name in ("a", "b"):
+        (context / name).write_text(name)
+    for where in ("", ",from=0"):
+        mount = f"--mount=type=bind,source={source},target=/x{where}"
+        with pytest.raises(UsageError, match=message):
+            build_text(f"FROM tiny\nRUN echo > /a; echo > /b\nFROM tiny\nRUN {mount} true\n")
+
+
 def test_a_bind_is_read_only_unless_it_says_otherwise(build_text: Build, context: Path) -> None:
     (context / "file").write_text("x")
     with pytest.raises(WorkloadError, match="Read-only file system"):

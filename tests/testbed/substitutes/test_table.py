@@ -64,7 +64,11 @@ def test_each_can_be_planned(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "counted_on"),
-    [("python", {"ca-certificates", "netbase", "tzdata", "python3-pip"}), ("node", {"npm", "yarnpkg"})],
+    [
+        ("python", {"ca-certificates", "netbase", "tzdata", "python3-pip"}),
+        ("node", {"npm", "yarnpkg"}),
+        ("php-fpm", {"curl", "xz-utils"}),
+    ],
 )
 def test_files_count_on_what_the_official_image_has(name: str, counted_on: set[str]) -> None:
     """Public Dockerfiles use these without installing them: the zone of time by dpkg-reconfigure, for one."""
