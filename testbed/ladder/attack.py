@@ -33,7 +33,7 @@ from testbed.probes.image import PROGRAM
 from testbed.probes.lines import Printed, Trace, parse_lines, read_printed
 from testbed.probes.model import VERDICTS, Counted, Outcome, Probe
 from testbed.probes.place import VOLUME, Evidence, Place, Untestable
-from testbed.probes.reached import PROCESSORS, find_reached
+from testbed.probes.reached import PACKET, PROCESSORS, find_reached
 from testbed.probes.read import read_probes
 from testbed.probes.sight import Seen, look
 from testbed.probes.verdicts import judge, set_aside
@@ -55,6 +55,8 @@ APPLICATION = 60
 _LIMIT_MS, _EACH_MS, _HOLD_MS = 2500, 200, 300_000
 _MOST_PATIENCE = 2.0
 _START_S, _STALL_S, _LOOK_S = 60.0, 6.0, 0.03
+# A packet waits in its kernel until it is known which card it is for, which is asked again each second.
+_ON_ITS_WAY_S = 2.5
 _MOST_INSTANCES = 12
 # All of an attack, by the host's clock: some ten times what one takes that goes well.
 BUDGET_S = 150.0
@@ -300,9 +302,19 @@ class _Attacker:
             now_s = time.monotonic()
             if printed.done or not alive or now_s - moved_s > patience_s or now_s > self._end_s:
                 self._look(names.values(), watched)
+                self._await_packets(attempts, printed)
                 self._canaries.settle()
                 return printed
             time.sleep(_LOOK_S)
+
+    def _await_packets(self, attempts: Sequence[Attempt], printed: Printed) -> None:
+        """Wait for packets that a machine's kernel has taken and nobody has seen yet."""
+        taken = {name for name, trace in printed.traces.items() if not trace.errno}
+        sent = [one.fills["token"] for one in attempts if one.probe.canary == PACKET and one.probe.name in taken]
+        deadline_s = time.monotonic() + (_ON_ITS_WAY_S if self._platform.virtual else 0.0)
+        while time.monotonic() < deadline_s and not all(map(self._canaries.wire.has_seen, sent)):
+            time.sleep(_LOOK_S)
+            self._canaries.tick()
 
     def _note(self, instance: Instance, printed: Printed, names: dict[str, int], watched: _Watched) -> None:
         running = [names[one.name] for one in printed.traces.values() if one.state == "begun"]

@@ -18,7 +18,7 @@ from testbed.probes.told import TELLING, Judge
 
 _FIFO = 1
 # Of a canary: its processors' time, which a busy host may not have for anybody.
-PROCESSORS = "used_processors"
+PACKET, PROCESSORS = "packet", "used_processors"
 _MOST_OVER = 1.25  # of a limit of processors: periods and their ends
 
 
@@ -307,7 +307,7 @@ _JUDGES: Mapping[str, Judge] = MappingProxyType(
         "key_added": _added_key,
         "disk_written": _wrote_disk,
         "setting": _changed_setting,
-        "packet": _sent_packet,
+        PACKET: _sent_packet,
         "bound": _bound,
         "answered": _answered,
         "served": _served,

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from runtime import speed
 from runtime.cgroups import Cgroup, hierarchies
-from runtime.errors import PrerequisiteError, WorkloadError
+from runtime.errors import PrerequisiteError
 from runtime.home import store_root
 from runtime.images.model import Image, ImageConfig, Layer
 from runtime.lease import cgroup_name, lease
@@ -62,9 +62,6 @@ MIB = 1 << 20
 RAM = 128 * MIB
 # Nothing here is a question of time.
 TIMEOUT_S = 120.0
-# Where a guest dies when QEMU executes code that its kernel has just patched as it was before: seen with the microvm
-# machine under QEMU 10.0, in a guest of a translated machine only.
-_PATCHED, _ATTEMPTS = "__x86_return_thunk", 3
 SERVE = "echo answered > /index.html; exec busybox httpd -f -p 80 -h /"
 # Keeps equal pages.
 HELD = 16 * MIB
@@ -116,20 +113,11 @@ def server(lab: Lab, application: int, *, script: str = SERVE, ram: int = RAM) -
 
 def start(platform: VmPlatform, spec: Spec, application: int = 0) -> Served:
     """Start a machine and have it answer. All that must be true of it under KVM is."""
-    for attempt in range(_ATTEMPTS):
-        log = Path(f"/run/{platform.name}-{application}-{attempt}.log")
-        one = Instance(f"a{application}", application, {"web": spec}, log)
-        if isinstance(platform, PooledVmPlatform):
-            platform.fill(one)
-        platform.start(one)
-        try:
-            phases = platform.started(one, TIMEOUT_S * platform.patience).phases
-            break
-        except WorkloadError as error:
-            platform.stop(one)
-            if _PATCHED not in error.hint or attempt == _ATTEMPTS - 1:
-                raise
-            print(f"{platform.name}: once more, as its kernel died in code that it had patched: an emulator's fault")
+    one = Instance(f"a{application}", application, {"web": spec}, Path(f"/run/{platform.name}-{application}.log"))
+    if isinstance(platform, PooledVmPlatform):
+        platform.fill(one)
+    platform.start(one)
+    phases = platform.started(one, TIMEOUT_S * platform.patience).phases
     print(
         f"{one.log.stem}: { ({name: (at - phases['request']) // 10**6 for name, at in phases.items()}) } ms", flush=True
     )

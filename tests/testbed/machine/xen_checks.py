@@ -43,7 +43,7 @@ echo '#!/bin/sh' > /cgi-bin/end; echo 'echo; echo ending; echo > /end' >> /cgi-b
 busybox httpd -p 80 -h /
 while [ ! -e /end ]; do busybox sleep 0.1; done
 exit 7"""
-# What a guest's own kernel answers, what Xen keeps it to, what is its own, and what is for domain 0 to prevent.
+# What a guest's own kernel answers, what Xen keeps it to, what is its own, and what was for domain 0 to prevent.
 _VERDICTS = {
     "files-root-of-process": "blocked",
     "processes-trace": "blocked",
@@ -56,6 +56,7 @@ _VERDICTS = {
     "resources-processors": "blocked",
     "files-change-own": "permitted",
     "network-raw": "permitted",
+    "network-forge-address": "leaked",
     "covert-lock": "untestable",
 }
 
