@@ -165,7 +165,8 @@ def test_a_service_is_started_again_as_its_file_says(start: Start, write_scenari
     bring_down(project, 0)
     (folder / "state" / "second").unlink()
     text = (folder / "compose.yaml").read_text()
-    (folder / "compose.yaml").write_text(text.replace("always", '"no"'))
+    late = '    command: ["/bin/sh", "-c", "busybox sleep 2; exec busybox httpd -f -p 8080 -h /www"]\n    ports:'
+    (folder / "compose.yaml").write_text(text.replace("always", '"no"').replace("    ports:", late))
     with pytest.raises(WorkloadError, match="side has ended: exit status 3"):
         start(folder)
 
