@@ -2,13 +2,13 @@
 
     python -m tests.streams [--coverage] [PYTEST'S ARGUMENTS]
 
-Guests are booted one after the other, in a stream of their own: more than two emulated ones at once would take both
-processors of a small host, and each other's time. The second stream has what takes long whatever else runs: the
-emulated machine, which has a clock of its own, and what is made of package sources or measures whole runs. The third
-has all the rest. A stream that is through helps the guests and the rest, from their ends, module by module
-(tests/turns.py), so that all end at about the same time, whichever took longest. The rest's output is shown as it
-comes, and that of the others after it. With ``--coverage`` it is measured how much of the code the rest runs; nobody
-helps with it, and it takes half as long again. Exits with 0 when all streams pass.
+The first stream has what takes long whatever else runs: the emulated machine, which has a clock of its own, and what is
+made of package sources or measures whole runs. Guests are booted one after the other, in a stream of their own: more
+than two emulated ones at once would take both processors of a small host, and each other's time. The third has all the
+rest. A stream that is through helps those after it, from their ends, module by module (tests/turns.py), so that all end
+at about the same time, whichever took longest. The rest's output is shown as it comes, and that of the others after it.
+With ``--coverage`` it is measured how much of the code the rest runs; nobody helps with it, and it takes half as long
+again. Exits with 0 when all streams pass.
 
 Each has a mount namespace of its own, in which `/` is shared as systemd shares it, whatever the host does: what a test
 mounts and unmounts by mistake is seen there (tests/conftest.py), and not by the host.
@@ -30,9 +30,8 @@ from typing import BinaryIO
 from runtime import planners
 from tests.turns import GUESTS, LONG, REST
 
-STREAMS = (GUESTS, LONG, REST)
-# With which others help, in this order.
-_HELPED = (GUESTS, REST)
+# Each helps with those after it.
+STREAMS = (LONG, GUESTS, REST)
 _COVERAGE = "--coverage"
 _SHARED = ("unshare", "--mount", "sh", "-c", 'mount --make-rshared / && exec "$@"', "sh")
 # pytest's own: with a selection, a stream may have none of the tests.
@@ -43,7 +42,8 @@ def make_command(stream: str, arguments: Sequence[str], turns: Path) -> tuple[st
     """Return what a stream executes for these arguments of ours; in the directory ``turns`` is who does what."""
     namespace = _SHARED if os.geteuid() == 0 else ()
     measured = _COVERAGE in arguments
-    helped = [other for other in _HELPED if other != stream and not (measured and other == REST)]
+    after = STREAMS[STREAMS.index(stream) + 1 :]
+    helped = [other for other in after if not (measured and other == REST)]
     return (
         *(*namespace, sys.executable, "-m", "pytest"),
         *(one for one in arguments if one != _COVERAGE),
