@@ -33,6 +33,7 @@ from runtime.description import from_json
 from runtime.errors import TestbedError
 from runtime.launcher import STATIC_BINARY
 from runtime.launcher.memory import memory_file
+from runtime.lines import Lines
 from runtime.plan.network import Attachment
 from runtime.plan.sharing import with_paths
 from runtime.spec import Spec
@@ -41,8 +42,6 @@ from runtime.spec import Spec
 CGROUP = "testbed/{}"
 CREATED, EXECUTING, ENDED, LEFT, FAILED = "created", "exec", "ended: ", "left: ", "failed: "
 _CHUNK_BYTES = 1 << 16
-# A longer line is passed on in parts, each of which begins with the container's name.
-_LINE_BYTES = 4096
 # ioctl_tty(2): TCSBRK with an argument other than 0 waits until all output has been sent.
 _DRAIN = 0x5409
 
@@ -57,9 +56,7 @@ class Output:
 
     def __init__(self, name: str, pipe: int, write: Callable[[bytes], None]) -> None:
         self.pipe = pipe
-        self._prefix = f"{name}: ".encode()
-        self._write = write
-        self._pending = b""
+        self._lines = Lines(lambda lines: write(b"".join(line + b"\n" for line in lines)), f"{name}: ")
 
     def take(self) -> bool:
         """Pass on the output that is available. Returns False at its end."""
@@ -67,14 +64,7 @@ class Output:
             data = os.read(self.pipe, _CHUNK_BYTES)
         except BlockingIOError:
             return True
-        *lines, self._pending = (self._pending + data).split(b"\n")
-        while len(self._pending) > _LINE_BYTES:
-            lines.append(self._pending[:_LINE_BYTES])
-            self._pending = self._pending[_LINE_BYTES:]
-        if not data and self._pending:
-            lines, self._pending = [self._pending], b""
-        if lines:
-            self._write(b"".join(self._prefix + line + b"\n" for line in lines))
+        self._lines.feed(data)
         return bool(data)
 
     def rest(self) -> None:

@@ -42,6 +42,7 @@ ROOMS: Mapping[str, set[str]] = {
     "runtime.kernel_files": set(),
     "runtime.libc": set(),
     "runtime.files": {"runtime.errors"},
+    "runtime.lines": set(),
     "runtime.output": set(),
     "runtime.speed": set(),
     "runtime.processes": {"runtime.errors"},

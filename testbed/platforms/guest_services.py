@@ -4,12 +4,13 @@ has ended."""
 from __future__ import annotations
 
 import signal
+from abc import abstractmethod
 from collections.abc import Mapping
 
+from runtime.lines import Lines
 from runtime.plan.steps import Plan
 from testbed.platforms.guest_commands import GuestCommands
 from testbed.platforms.protocol import Instance
-from testbed.qemu.lines import Lines
 from testbed.qemu.port import Outcome
 from vm_images.plans.command import again_plan, signal_plan
 
@@ -45,9 +46,9 @@ class GuestServices(GuestCommands):
     def revives(self) -> bool:
         return self.executes and self.shared
 
+    @abstractmethod
     def _plan_again(self, instance: Instance, service: str) -> Plan:
         """Return the plan of one of several services."""
-        raise NotImplementedError
 
     def revive_service(self, instance: Instance, service: str) -> None:
         """Have the guest's launcher start it; what it writes goes to the console, as before."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# A longer line is given in parts.
+# A longer line is given in parts, each after the prefix.
 _LINE_BYTES = 4096
 
 

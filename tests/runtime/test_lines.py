@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.qemu.lines import Lines
+from runtime.lines import Lines
 
 
 def test_lines_are_given_once_they_are_whole() -> None:
