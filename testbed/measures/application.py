@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError, WorkloadError
 from testbed.compose.model import Service
-from testbed.compose.sharing import list_borrowers
 from testbed.interruption import Interrupted, defer_signals
 from testbed.measures import counting, throttling
 from testbed.measures.conditions import HEALTHY, is_checked, judge, list_awaited, list_completing
 from testbed.measures.context import Surroundings
 from testbed.measures.first_processes import FirstProcesses
 from testbed.measures.instances import find_targets, make_instances, make_questions, quote_console
-from testbed.measures.restarts import Restarts, list_revivable
+from testbed.measures.revival import Revival, list_revivable
 from testbed.measures.timeline import Timeline, make_timeline
 from testbed.platforms.protocol import (
     Concluding,
@@ -27,7 +26,6 @@ from testbed.platforms.protocol import (
     Metered,
     Platform,
     Pooling,
-    Reviving,
     Signalling,
     Tenants,
     Together,
@@ -82,12 +80,20 @@ class Application:
         may_ask = isinstance(platform, Executing) and platform.executes
         self.checks = Checks(self._execute) if asks_health and may_ask else None
         self._started: list[Instance] = []
-        self._restarts = Restarts(context.scenario.services)
         self._timeout_s = ready_timeout_s(context.settings.ready, platform)
         self._first_processes = FirstProcesses(platform, self._timeout_s, self._begin_checks)
         self._requested_ns = 0
         self._farewell = farewell
-        self._revivable = list_revivable(platform, context.scenario.services) if farewell else frozenset()
+        revivable = list_revivable(platform, context.scenario.services) if farewell else frozenset()
+        self._revival = Revival(
+            platform,
+            context.scenario.services,
+            self._started,
+            revivable,
+            status=self.status,
+            begin=self._begin,
+            note=self._check_again,
+        )
         self._undo = ExitStack()
         self._timeline: Timeline | None = None
         self.filled: dict[str, Filled] = {}
@@ -101,7 +107,7 @@ class Application:
             one_address=platform.one_address,
             tenants=tenants,
             leaving=[one.name for one in context.scenario.services] if farewell else completing,
-            stays=bool(self._revivable),
+            stays=bool(revivable),
         )
         self._instance_of = {service: instance for instance in self.instances for service in instance.specs}
         specs = {service: instance.specs[service] for service, instance in self._instance_of.items()}
@@ -221,7 +227,11 @@ class Application:
     def _final_status(self, service: str) -> int | None:
         """Return how a service has ended that is not started again."""
         instance = self._instance_of[service]
-        return None if self._is_to_be_revived(instance) or self._comes_back(service) else self.status(service)
+        return (
+            None
+            if self._revival.is_to_come_back(instance) or self._revival.comes_back_within(service)
+            else self.status(service)
+        )
 
     def _health(self, service: str) -> str | None:
         return None if self.checks is None else self.checks.state(service)
@@ -246,7 +256,7 @@ class Application:
                 open_socket=self._context.addresses.open_socket,
             )
         except NotReady as error:
-            raise self.failure(f"not ready after {self._timeout_s:g} s: {error}{self._restarts.tell()}") from error
+            raise self.failure(f"not ready after {self._timeout_s:g} s: {error}{self._revival.tell()}") from error
 
     def _wait(self, before: counting.Tally | None) -> Timeline:
         ready = self._context.settings.ready
@@ -264,51 +274,12 @@ class Application:
         return make_timeline(self._requested_ns, by_service, asked, answers, throttling.read(self.parts()), counted)
 
     def revive(self) -> list[Instance]:
-        """Start each instance again that has ended, is to be started again and has waited long enough; return those.
+        """Start each instance again that is to be, as ``Revival.revive`` does; return those."""
+        return self._revival.revive()
 
-        While a copy starts, its services may need that: one ends because another is not ready yet. With an instance go
-        those that share its namespaces: what they had of it has ended. One of these alone waits until its lenders run.
-        """
-        self._revive_within()
-        revived: list[Instance] = []
-        for instance in self._started:
-            if instance in revived or not self._is_to_be_revived(instance) or not self._has_lenders(instance):
-                continue
-            if not self._restarts.is_due(instance.service, time.monotonic()):
-                continue
-            self._restarts.note(instance.service, time.monotonic(), self._platform.ending(instance))
-            borrowers = {one.name for one in list_borrowers(instance.service, self._context.scenario.services)}
-            again = [instance, *(one for one in self._started if one.service in borrowers and self._is_wanted(one))]
-            for one in reversed(again):
-                self._platform.stop(one)
-            for one in again:
-                self._begin(one)
-                self._check_again(one.specs)
-            revived += again
-        return revived
-
-    def _revive_within(self) -> None:
-        """Start the services again of an instance of several that have ended and waited long enough."""
-        for service in self._revivable:
-            instance = self._instance_of[service]
-            if not self._comes_back(service) or not self._platform.alive(instance):
-                continue
-            if self._restarts.is_due(service, time.monotonic()):
-                assert isinstance(self._platform, Reviving)
-                self._restarts.note(service, time.monotonic(), f"exit status {self.status(service)}")
-                self._platform.revive_service(instance, service)
-                self._check_again([service])
-
-    def _check_again(self, services: Iterable[str]) -> None:
-        for service in services:
-            if self.checks is not None:
-                self.checks.begin_again(service)
-
-    def _comes_back(self, service: str) -> bool:
-        """Return whether a service of an instance of several has ended, and is to be started again."""
-        if service not in self._revivable or (status := self.status(service)) is None:
-            return False
-        return self._restarts.may(service, status)
+    def _check_again(self, service: str) -> None:
+        if self.checks is not None:
+            self.checks.begin_again(service)
 
     def _begin(self, instance: Instance) -> None:
         """Start an instance. Raises WorkloadError that says so when one whose namespaces it shares has ended."""
@@ -316,36 +287,22 @@ class Application:
             with defer_signals():
                 self._platform.start(instance)
         except TestbedError:
-            if not self._has_lenders(instance):
+            if not self._revival.has_lenders(instance):
                 self.check_alive()
             raise
-
-    def _has_lenders(self, instance: Instance) -> bool:
-        """Return whether those run whose namespaces an instance shares."""
-        lenders = [one for one in self._started if one.name in instance.lenders.values()]
-        return all(map(self._platform.alive, lenders))
-
-    def _is_wanted(self, instance: Instance) -> bool:
-        """Return whether an instance runs, or is to be started again: not one that has done its work."""
-        return self._platform.alive(instance) or self._is_to_be_revived(instance)
-
-    def _is_to_be_revived(self, instance: Instance) -> bool:
-        if self._platform.shared or isinstance(self._platform, Pooling) or self._platform.alive(instance):
-            return False
-        return self._restarts.may(instance.service, self.status(instance.service))
 
     def check_alive(self, *, starting: bool = False) -> None:
         """Raise WorkloadError when the first process of a service has ended; of an application that is ``starting``,
         unless it is to be started again."""
         for instance in self._started:
-            if starting and self._is_to_be_revived(instance):
+            if starting and self._revival.is_to_come_back(instance):
                 continue
             if not self._platform.alive(instance) and not all(map(self._is_complete, instance.specs)):
                 ending = self._platform.ending(instance)
                 what = f"the first process of {' or '.join(instance.specs)} has ended"
                 raise self.failure(f"{what}: {ending}" if ending else what)
             for service in instance.leaving:
-                if starting and self._comes_back(service):
+                if starting and self._revival.comes_back_within(service):
                     continue
                 if (status := self.status(service)) is not None and not self._is_complete(service):
                     raise self.failure(f"the first process of {service} has ended: exit status {status}")

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from testbed.compose.model import Service
-from testbed.compose.sharing import is_apart
 from testbed.measures.conditions import list_completing
-from testbed.platforms.protocol import Platform, Reviving
 
 # Docker's: the wait doubles with each time, and begins anew when the service has run for long enough.
 _FIRST_S, _LONGEST_S, _ENOUGH_S = 0.1, 60.0, 10.0
@@ -25,13 +23,6 @@ def is_wanted(policy: str, status: int | None, count: int) -> bool:
 def wait_s(count: int) -> float:
     """Return how long to wait before a service is started again for the ``count``-th time, counted from 0."""
     return min(_FIRST_S * float(1 << min(count, 20)), _LONGEST_S)
-
-
-def list_revivable(platform: Platform, services: Sequence[Service]) -> frozenset[str]:
-    """Return the services that a platform starts again within an instance that has others, too."""
-    if not (platform.shared and isinstance(platform, Reviving) and platform.revives):
-        return frozenset()
-    return frozenset(one.name for one in services if one.restart != "no" and is_apart(one, services))
 
 
 class Restarts:
