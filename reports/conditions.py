@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from msgspec import Struct
 
-from testbed.analysis import Run, get_mapping
+from testbed.analysis import Platform, Run, get_mapping
 from testbed.comparisons import examine_series
 from testbed.pairs import find_noise_floor
 from testbed.results import LEAST_HELD_BACK
@@ -168,13 +169,18 @@ def _note_hypervisor(run: Run) -> str:
     )
 
 
+def _join_alike(run: Run, say: Callable[[Platform], object], most: int) -> str:
+    """Return what is to be said of platforms, ``most`` characters of each, after all of which it is said."""
+    found: dict[str, list[str]] = {}
+    for one in run.platforms:
+        if said := say(one):
+            found.setdefault(str(said)[:most], []).append(one.label)
+    return "; ".join(f"{', '.join(labels)}: {said}" for said, labels in found.items())
+
+
 def _note_walls(run: Run) -> str:
     """Say which platforms confine a workload by something else than the others do, as their facts have it."""
-    others: dict[str, list[str]] = {}
-    for one in run.platforms:
-        if walls := one.facts.get("other_walls"):
-            others.setdefault(str(walls)[:_WALLS_SHOWN], []).append(one.label)
-    shown = "; ".join(f"{', '.join(labels)}: {walls}" for walls, labels in others.items())
+    shown = _join_alike(run, lambda one: one.facts.get("other_walls"), _WALLS_SHOWN)
     return f"Not every platform has the same walls around a workload. {shown}." if shown else ""
 
 
@@ -192,11 +198,7 @@ def _note_host_network(run: Run) -> str:
 
 def _note_shares(run: Run) -> str:
     """Say what services share on which platforms, and by which driver, as their facts have it."""
-    found: dict[str, list[str]] = {}
-    for one in run.platforms:
-        if shares := one.facts.get("shares"):
-            found.setdefault(str(shares)[:_SHARES_SHOWN], []).append(one.label)
-    shown = "; ".join(f"{', '.join(labels)}: {shares}" for shares, labels in found.items())
+    shown = _join_alike(run, lambda one: one.facts.get("shares"), _SHARES_SHOWN)
     return f"Services share directories of the host, which are each copy's own. {shown}." if shown else ""
 
 
@@ -211,13 +213,12 @@ def _note_counted(run: Run) -> str:
 def describe_roots(run: Run) -> str:
     """Say what joins the layers of an image to the root of an instance, by platform; "" when no manifest says it."""
     driver = run.manifest.get("root_driver")
-    found: dict[str, list[str]] = {}
-    for one in run.platforms:
+
+    def tell(one: Platform) -> str:
         inside = "in the guest" if "accelerator" in one.facts else ""
-        how = one.facts.get("root") or (f"{driver} {inside}" if driver else "")
-        if how:
-            found.setdefault(str(how).strip()[:_ROOT_SHOWN], []).append(one.label)
-    return "; ".join(f"{', '.join(labels)}: {how}" for how, labels in found.items())
+        return str(one.facts.get("root") or (f"{driver} {inside}" if driver else "")).strip()
+
+    return _join_alike(run, tell, _ROOT_SHOWN)
 
 
 def _note_noise_before(run: Run) -> str:
