@@ -27,7 +27,8 @@ from runtime.images.store import Store
 _CHANCE = re.compile(
     r"/(?:dev|proc|sys|run|tmp|var/(?:log|cache|tmp|run)|var/lib/(?:apt/lists|dpkg/[\w-]+-old))(?:/.*)?"
     r"|/root/\.(?:npm|cache|config|local|yarn.*|bash_history|wget-hsts)(?:/.*)?|.*/__pycache__(?:/.*)?"
-    r"|/etc/testbed-certificates(?:/.*)?|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
+    rf"|{re.escape(FOLDER)}(?:/.*)?"
+    r"|/etc/(?:hosts|hostname|resolv\.conf|pip\.conf|machine-id|shadow|ld\.so\.cache|(?:passwd|group|shadow|gshadow)-)"
     r"|/etc/apt(?:/apt\.conf\.d(?:/99testbed-host)?)?|/etc/ssl/(?:private|certs)/ssl-cert-.*"
     r"|/etc/mailname|/etc/exim4/update-exim4\.conf\.conf|/var/lib/exim4/.*"  # the host's name
     r"|/var/lib/(?:dbus/machine-id|systemd/catalog/database)"

@@ -80,7 +80,7 @@ def run_command(stage: Stage, command: Command, scratch: Path, runs: Runs, progr
     runs.check()
     if status != 0:
         raise _failure(command, status, tail, scratch)
-    mounts = (*lend_certificates(os.environ).mounts, *command.mounts)
+    mounts = (*_lend(command).mounts, *command.mounts)
     targets = (f"etc/{_APT_FILE}", *(mount.destination for mount in mounts))
     remove_mount_points(upper, stage.layers, targets)
     return upper
@@ -94,7 +94,7 @@ def start_command(
     for directory in (upper, work, root):
         directory.mkdir()
     upper.chmod(0o755)
-    lent = lend_certificates(os.environ) if command.connected else Lent({}, ())
+    lent = _lend(command)
     spec = Spec(_process(stage, command, lent.variables), directories(stage.layers), hostname="build")
     resolver = _text_of("/etc/resolv.conf")
     files = (("resolv.conf", resolver), ("hosts", hosts_file(spec.hosts)), *_apt_configuration(stage.layers))
@@ -120,6 +120,11 @@ def start_command(
         raise _not_started(command, error) from error
     undo.callback(started.delete)
     return started
+
+
+def _lend(command: Command) -> Lent:
+    """Return the certificates that a command has: one that reaches nobody needs none."""
+    return lend_certificates(os.environ) if command.connected else Lent({}, ())
 
 
 def _process(stage: Stage, command: Command, lent: Mapping[str, str]) -> Process:

@@ -17,7 +17,7 @@ from runtime.config.types import Mount
 VARIABLES = (
     *("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"),
 )
-# In a folder that every RUN has, for resolv.conf.
+# Below the folder that every RUN has, for its resolv.conf.
 FOLDER = "/etc/testbed-certificates"
 
 
