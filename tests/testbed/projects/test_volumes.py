@@ -65,7 +65,7 @@ def look(project: Project, service: str, script: str) -> list[str]:
     return execute(project, service, script).split()
 
 
-def share(project: Project) -> None:
+def check_sharing(project: Project) -> None:
     """Write in one service, and see it in the other."""
     assert look(project, "web", "busybox ls /data; busybox cat /run/secrets/token /conf/file") == [
         *("seed", "s3cretas", "it", "was"),
@@ -85,7 +85,7 @@ def share(project: Project) -> None:
 
 def test_two_guests_and_later_containers_see_the_same_directories(start: Start, folder: Path, run_name: str) -> None:
     project = start(folder, platform="vm")
-    share(project)
+    check_sharing(project)
     out = folder / "out"
     assert (out / "a").read_text() == "two\n" and (folder / "conf" / "file").read_text() == "b\n"
     assert (out / "a").stat().st_mode == stat.S_IFREG | 0o4751 and (out / "a").stat().st_uid == 5
@@ -114,7 +114,7 @@ def test_two_guests_and_later_containers_see_the_same_directories(start: Start, 
 
 @pytest.mark.parametrize("platform", ["vm-micro", "vm-pod", "vm-containers"])
 def test_other_machines_share_the_same_way(start: Start, folder: Path, platform: str) -> None:
-    share(start(folder, platform=platform))
+    check_sharing(start(folder, platform=platform))
 
 
 def test_a_machine_that_can_be_lent_nothing_shares_nothing(start: Start, folder: Path) -> None:
