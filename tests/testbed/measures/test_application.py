@@ -20,6 +20,7 @@ from testbed.measures.application import Application, ready_timeout_s
 from testbed.measures.context import RunContext
 from testbed.platforms import registry
 from testbed.platforms.protocol import Started
+from tests.waiting import until
 
 MakeContext = Callable[..., RunContext]
 
@@ -110,6 +111,7 @@ def test_an_interruption_while_waiting_undoes_all(make_context: MakeContext, pla
     pids: list[int] = []
 
     def interrupt() -> None:
+        until(lambda: len(platform.pids()) == 2)
         pids.extend(platform.pids())
         os.kill(os.getpid(), number)
 
