@@ -15,6 +15,7 @@ from runtime.errors import UsageError
 
 # Fields of /proc/PID/stat, proc_pid_stat(5), counted after the command's closing parenthesis (which is field 2).
 _STATE = 3 - 3
+_PARENT = 4 - 3
 _FLAGS = 9 - 3
 _START_TIME = 22 - 3
 _FORKED_ONLY = 0x40  # PF_FORKNOEXEC, include/linux/sched.h: no program has been executed since the clone
@@ -27,6 +28,7 @@ class ProcessGone(UsageError):
 
 class _Stat(Struct, frozen=True):
     state: str
+    parent: int
     flags: int
     start_time: int
 
@@ -34,7 +36,7 @@ class _Stat(Struct, frozen=True):
 def _parse_stat(line: bytes) -> _Stat:
     """Count fields from the last parenthesis, since the command is in parentheses and may contain spaces and others."""
     fields = line.rpartition(b")")[2].split()
-    return _Stat(fields[_STATE].decode(), int(fields[_FLAGS]), int(fields[_START_TIME]))
+    return _Stat(fields[_STATE].decode(), int(fields[_PARENT]), int(fields[_FLAGS]), int(fields[_START_TIME]))
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -51,6 +53,14 @@ def start_time(pid: int) -> int:
     if stat is None:
         raise ProcessGone(f"no process has the number {pid}")
     return stat.start_time
+
+
+def parent(pid: int) -> int:
+    """Return the number of the process's parent, 0 when that is outside our pid namespace. Raises ProcessGone."""
+    stat = _stat(pid)
+    if stat is None:
+        raise ProcessGone(f"no process has the number {pid}")
+    return stat.parent
 
 
 def executed(pid: int, start_time: int = 0) -> bool | None:

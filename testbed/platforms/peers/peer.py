@@ -87,9 +87,10 @@ class Peer:
 
     ``detaches``: its program ends when the workload runs. ``limits``: it makes the workload's cgroup with its limits.
     ``enters``: our launcher is executed inside it and does what it has no words for. ``stays``: it has processes of
-    its own beside the workload, for which it makes a cgroup if it ``splits``. ``is_seen``: the workload's first program
-    is to be watched for in the root that we mount; else it is there when the program has ended or, of one without a
-    program, is executed. ``said`` is what the manifest has of all its instances.
+    its own beside the workload, for which it makes a cgroup if it ``splits``. ``monitors``: of one that detaches, one
+    of these stays the workload's parent, which is left to us by one that does not. ``is_seen``: the workload's first
+    program is to be watched for in the root that we mount; else it is there when the program has ended or, of one
+    without a program, is executed. ``said`` is what the manifest has of all its instances.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Peer:
     enters = False
     stays = True
     splits = False
+    monitors = False
     is_seen = True
     said: Mapping[str, str] = SAME_WALLS
 

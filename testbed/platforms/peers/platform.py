@@ -37,6 +37,7 @@ from testbed.platforms.peers.program import Found, find
 from testbed.platforms.peers.running import (
     Running,
     SplitCgroup,
+    await_adoption,
     end_processes,
     list_children,
     program_status,
@@ -217,6 +218,8 @@ class PeerPlatform:
             first_ns, running.pid = running.returned_ns, self._read_pid(instance, running)
         else:
             first_ns, running.pid = process.executed_ns, process.pid
+        if self._peer.detaches and not self._peer.monitors and not await_adoption(running.pid, timeout_s):
+            raise self._failed(instance, f"its parent did not end within {timeout_s:g} s")
         with suppress(ProcessLookupError):  # it has ended already, as alive will say
             running.pidfd = os.pidfd_open(running.pid)
         with suppress(OSError):

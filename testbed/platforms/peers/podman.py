@@ -45,6 +45,7 @@ class PodmanPeer(Peer):
     program = Program("podman", "podman")
     detaches = True
     limits = True
+    monitors = True
     said = MappingProxyType(
         {
             "walls": "as a container's of ours, by podman's own words",

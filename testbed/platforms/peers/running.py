@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
 from runtime.launcher import Spawned
+from runtime.processes import ProcessGone, parent
 from testbed.platforms.peers.peer import Place
 from testbed.platforms.peers.sweep import remove_directories
+
+_LOOK_S = 0.001
 
 
 class SplitCgroup(Cgroup, frozen=True):
@@ -78,6 +82,21 @@ def workload_status(running: Running) -> int | None:
             reaped, status = os.waitpid(running.pid, os.WNOHANG)
             running.ended = os.waitstatus_to_exitcode(status) if reaped else None
     return running.ended
+
+
+def await_adoption(pid: int, timeout_s: float) -> bool:
+    """Wait until a workload is our child, or has ended; whether it is so in time.
+
+    A peer's program may leave a process that is the workload's parent and about to end (crun does, and takes up to
+    some 100 ms): a workload that asks to be killed with its parent (prctl(2), PR_SET_PDEATHSIG) would be.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    with suppress(ProcessGone):
+        while parent(pid) != os.getpid():
+            if time.monotonic() > deadline_s:
+                return False
+            time.sleep(_LOOK_S)
+    return True
 
 
 def end_processes(running: Running) -> None:

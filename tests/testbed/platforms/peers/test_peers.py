@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, UsageError, WorkloadError
 from runtime.lease import CGROUP_ROOT, STATE_ROOT
+from runtime.processes import parent
 from runtime.spec import Process, Resources, Spec, User
 from testbed import leftovers
 from testbed.lab import Lab
@@ -105,6 +106,8 @@ def test_it_serves_within_its_limits_and_leaves_nothing(rig: Rig, name: str) -> 
     assert list(phases.values()) == sorted(phases.values())
     assert rig.ask(one) == "served"
     assert platform.alive(one)
+    if PEERS[name].detaches:
+        assert (parent(platform._running[one.name].pid) != os.getpid()) is PEERS[name].monitors
     cgroup, overhead = platform.cgroup(one), platform.overhead_cgroup(one)
     assert isinstance(platform, Overseen) and overhead.name == f"{cgroup.name}/overhead"
     workload = Cgroup(platform._running[one.name].workload)
