@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, suppress
 from ipaddress import IPv4Interface
 from pathlib import Path
 
@@ -79,12 +80,21 @@ WEB_PORT, STORE_PORT = 18080, 16379
 
 
 class Loopback:
-    """Addresses in 127.0.0.0/8, in a range that is this test's own."""
+    """Addresses in 127.0.0.0/8, in a range that nobody else has as long as it is not closed: other tests run beside."""
 
     host_path = ""
 
     def __init__(self) -> None:
-        self._range = random.randrange(1, 255)
+        self._claim = socket.socket()
+        for number in random.sample(range(1, 255), 254):
+            with suppress(OSError):
+                self._claim.bind((f"127.{number}.255.255", WEB_PORT))
+                self._range = number
+                return
+        raise AssertionError("all ranges of loopback addresses are in use")
+
+    def close(self) -> None:
+        self._claim.close()
 
     def link(self, application: int, service: int) -> Link:
         interface = IPv4Interface(f"127.{self._range}.{application + 1}.{10 + service}/8")
@@ -220,8 +230,10 @@ def platform(cgroup_parent: str) -> Iterator[LocalPlatform]:
 
 
 @pytest.fixture
-def make_context(platform: LocalPlatform, tmp_path: Path) -> MakeContext:
+def make_context(platform: LocalPlatform, tmp_path: Path) -> Iterator[MakeContext]:
     """Makes a run of an application of ``store`` and ``web``, whose environments are given; web depends on store."""
+
+    claims = ExitStack()
 
     def make(
         web: Mapping[str, str] | None = None, store: Mapping[str, str] | None = None, **changes: object
@@ -233,6 +245,8 @@ def make_context(platform: LocalPlatform, tmp_path: Path) -> MakeContext:
         images = {service.name: Image(f"small/{service.name}", "sha256:0", config, ()) for service in services}
         folder = RunFolder.create(tmp_path / "results", "run", {"run": "run", "scenario": "small"})
         lines: list[str] = []
-        return RunContext(scenario, settings, images, {"local": platform}, Loopback(), folder, 1, lines.append)
+        loopback = claims.enter_context(closing(Loopback()))
+        return RunContext(scenario, settings, images, {"local": platform}, loopback, folder, 1, lines.append)
 
-    return make
+    with claims:
+        yield make
