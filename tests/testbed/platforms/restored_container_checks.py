@@ -19,9 +19,11 @@ from pathlib import Path
 from runtime import checkpoint
 from runtime.cgroups import hierarchies
 from runtime.errors import UsageError, WorkloadError
+from runtime.images.model import Image, ImageConfig
 from runtime.lease import cgroup_name, lease
 from runtime.spec import Process, Resources, Spec, User
 from testbed.lab import Lab
+from testbed.ladder.features import Stage, show_features
 from testbed.platforms.protocol import Instance
 from testbed.platforms.restored import Warmed
 from testbed.platforms.restored_container import RestoredContainerPlatform
@@ -87,6 +89,16 @@ def criu_is_probed_by_saving_and_restoring() -> None:
         criu = checkpoint.find_criu()
         lost = checkpoint.probe(criu, cgroup_name("probe", "probe"), scratch / "probe")
         assert lost == (() if criu.skips_lock else ("NoNewPrivs",)), lost
+
+
+def the_ladder_shows_a_checkpoint() -> None:
+    with lease("shown") as scratch, Lab() as lab:
+        platform = RestoredContainerPlatform("shown", lab, scratch)
+        none = Image("none", "", ImageConfig(), ())
+        stage = Stage(platform, lab, none, none, scratch, "shown")
+        (feature,) = show_features({"container": stage})
+        assert feature.done and "saved and restored by CRIU" in feature.words, feature
+        print(feature.words, flush=True)
 
 
 def copies_have_the_memory_of_the_saved_one_and_an_identity_of_their_own() -> None:
@@ -178,6 +190,7 @@ MOUNTS = ""
 CHECKS = (
     the_host_is_what_it_should_be,
     criu_is_probed_by_saving_and_restoring,
+    the_ladder_shows_a_checkpoint,
     copies_have_the_memory_of_the_saved_one_and_an_identity_of_their_own,
     a_copy_that_ends_says_so_and_is_gone,
     what_was_not_saved_is_refused,
