@@ -144,7 +144,7 @@ def list_feature_groups() -> list[tuple[str, ...]]:
 def make_story(view: View, rung: Rung) -> Story:
     """Return what is told of a rung."""
     subject = next((one for one in view.subjects if one.name == rung.name), None)
-    missing = tuple(one.why for one in view.ladder.missing if one.rung == rung.name)
+    missing = tuple(one.words for one in view.ladder.missing if one.rung == rung.name)
     plan = tuple(
         (step.step[:_MOST_LETTERS], step.part, f"{median_us:.0f}") for step, median_us in view.steps_of(rung.name)
     )

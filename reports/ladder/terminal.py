@@ -45,7 +45,7 @@ def print_ladder(view: View) -> None:
         console.print(_table_of_walls(view))
         console.print()
     for one in view.ladder.missing:
-        console.print(sanitize(f"without {one.rung}: {one.why}"), style="yellow", markup=False)
+        console.print(sanitize(f"without {one.rung}: {one.words}"), style="yellow", markup=False)
     console.print(sanitize(wording.conclude(view)), style="bold", markup=False)
 
 

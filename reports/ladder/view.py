@@ -10,7 +10,7 @@ from msgspec import Struct, field
 from reports.figures.marks import Look
 from reports.quantities import Quantity
 from reports.theme import HUES, MARKERS
-from testbed.ladder.model import INSTRUCTIONS, UNPRESSED, Cost, Ladder, Pressure, StepCost
+from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Pressure, StepCost
 from testbed.probes.model import VERDICTS, Outcome, Probe
 from testbed.rungs.model import CLASSES, Explained, History, Rung
 from testbed.statistics import Estimate, estimate_median_of_series
@@ -118,8 +118,7 @@ class View(Struct, frozen=True):
     def list_unpressed(self) -> list[tuple[str, str]]:
         """Return who was not put under pressure, each by its label with the reason."""
         labels = {one.name: one.label for one in self.subjects}
-        reasons = ((one.rung, one.why.partition(UNPRESSED)) for one in self.ladder.missing)
-        return [(labels.get(rung, rung), why) for rung, (before, begins, why) in reasons if begins and not before]
+        return [(labels.get(one.rung, one.rung), one.why) for one in self.ladder.missing if one.part == "pressure"]
 
     @property
     def attacks(self) -> tuple[str, ...]:

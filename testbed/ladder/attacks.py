@@ -96,7 +96,7 @@ class _Attacks:
         except TestbedError as error:
             first = str(error).splitlines()[0]
             self._ground.progress(f"{target.name} is not attacked: {first}")
-            self._record.missing.append(Missing(target.name, f"not attacked: {first}"))
+            self._record.missing.append(Missing(target.name, first, "attack"))
         else:
             self._outcomes[target.name] = tuple(replace(one, rung=target.name) for one in found)
             self._record.outcomes = [one for each in self._outcomes.values() for one in each]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from msgspec import Struct, field
 
@@ -10,17 +11,22 @@ from testbed.probes.model import Outcome
 
 FORMAT = 1
 FILE, PAGE = "ladder.json", "ladder.html"
-# What begins the reason why one was not put under pressure.
-UNPRESSED = "not put under pressure: "
+_NOT_DONE = {"attack": "not attacked", "price": "not priced", "pressure": "not put under pressure"}
 # Which clock figures are of: this host's, or the reference machine's, where a nanosecond is an instruction.
 HOST, INSTRUCTIONS = "host", "instructions"
 
 
 class Missing(Struct, frozen=True):
-    """A rung that could not be run here, and why."""
+    """A rung that could not be run here, or the ``part`` of a run that could not be done on it, and why."""
 
     rung: str
     why: str
+    part: Literal["", "attack", "price", "pressure"] = ""
+
+    @property
+    def words(self) -> str:
+        """What is said of the rung."""
+        return f"{_NOT_DONE[self.part]}: {self.why}" if self.part else self.why
 
 
 class Cost(Struct, frozen=True):

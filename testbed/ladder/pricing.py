@@ -76,7 +76,7 @@ class Pricing:
                 first = str(error).splitlines()[0]
                 self._tell(f"{planned.name}: {first}")
                 if self._failures[key] == _MOST_FAILURES:
-                    self._record.missing.append(Missing(planned.name, f"not priced by {planned.kind}: {first}"))
+                    self._record.missing.append(Missing(planned.name, f"{planned.kind}: {first}", "price"))
                 continue
             self._record.add_costs(planned.name, trial.values)
             self._record.add_steps(planned.name, trial.steps)

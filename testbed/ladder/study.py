@@ -31,7 +31,7 @@ from testbed.ladder.features import Stage, show_features
 from testbed.ladder.gauge import PORT, make_instance
 from testbed.ladder.image import REFERENCE as GAUGE
 from testbed.ladder.image import ensure_gauge_image
-from testbed.ladder.model import HOST, UNPRESSED, Ladder, Missing
+from testbed.ladder.model import HOST, Ladder, Missing
 from testbed.ladder.pressure import ATTACKS, QUICK_ATTACKS, press
 from testbed.ladder.pricing import Pricing
 from testbed.ladder.record import Record
@@ -171,7 +171,7 @@ def run_ladder(wishes: Wishes, history: History, progress: Progress) -> Finished
         chosen = QUICK_ATTACKS if wishes.quick else tuple(ATTACKS)
         for name, platform in here.items():
             if why := explain_unpressed(platform, wishes):
-                record.missing.append(Missing(name, f"{UNPRESSED}{why}"))
+                record.missing.append(Missing(name, why, "pressure"))
             else:
                 _press(name, platform, lab, (images[PROBE], images[NEIGHBOUR]), scratch, chosen, record, progress)
         ladder = record.save()
@@ -224,7 +224,7 @@ def _press(
     except TestbedError as error:
         first = str(error).splitlines()[0]
         progress(f"{name} is not put under pressure: {first}")
-        record.missing.append(Missing(name, f"{UNPRESSED}{first}"))
+        record.missing.append(Missing(name, first, "pressure"))
     record.save()
 
 

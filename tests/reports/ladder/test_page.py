@@ -12,7 +12,7 @@ from reports import theme
 from reports.ladder.page import render_page
 from reports.ladder.view import make_view
 from reports.ladder.wording import ATTACKS, DOES, WORDS, describe_pressure
-from testbed.ladder.model import INSTRUCTIONS, UNPRESSED, Cost, Ladder, Missing, Pressure, Snippet
+from testbed.ladder.model import INSTRUCTIONS, Cost, Ladder, Missing, Pressure, Snippet
 from testbed.probes.model import Outcome
 from tests.reports.ladder.records import HISTORY, PROBES, make_ladder
 
@@ -96,11 +96,11 @@ def test_where_names_beside_dots_have_no_room_the_rungs_are_a_list(page: str) ->
 
 def test_what_was_not_tried_is_told_beside_the_rung_and_where_it_is_missed() -> None:
     missing = (
-        Missing("chroot-1982", "not priced by load: it does not answer"),
-        Missing("hardware-2006", f"{UNPRESSED}each attack is a start"),
+        Missing("chroot-1982", "load: it does not answer", "price"),
+        Missing("hardware-2006", "each attack is a start", "pressure"),
     )
     page = render(replace(make_ladder(), missing=missing))
-    assert "Not priced by load: it does not answer." in page
+    assert "Not priced: load: it does not answer." in page
     assert re.search(r"<li>hardware-2006[^<]*: each attack is a start</li>", page)
 
 
