@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 
 from runtime.cgroups import Cgroup
-from runtime.errors import TestbedError
+from runtime.errors import TestbedError, WorkloadError
 from runtime.images.merging import directories
 from runtime.images.model import Image
 from runtime.spec import Process, Resources, Spec
 from testbed.interruption import defer_signals
 from testbed.lab import Lab
-from testbed.ladder.model import Pressure
+from testbed.ladder.model import Missing, Pressure
 from testbed.neighbours.cases import MIB, TENANT, compute_ceiling
 from testbed.neighbours.ceiling import hold_below, require_headroom
 from testbed.neighbours.neighbour import Neighbour, State, make_instance, make_spec
@@ -67,22 +67,29 @@ def press(
     *,
     attacks: Sequence[str] = tuple(ATTACKS),
     window_s: float = WINDOW_S,
-) -> tuple[Pressure, ...]:
+) -> tuple[tuple[Pressure, ...], tuple[Missing, ...]]:
     """Return what each attack did to a worker beside it, on a platform that has been prepared with both images
-    (testbed.probes.image, testbed.neighbours.image) among its own; call it in the lab.
+    (testbed.probes.image, testbed.neighbours.image) among its own; and which could not be tried, and why. Call it in
+    the lab.
 
     Raises PrerequisiteError on a host that would not keep its reserve, and TestbedError when the worker cannot be
-    started. An attacker that cannot be started is told of, and left out.
+    started.
     """
-    pressures, left = list[Pressure](), list(attacks)
+    pressures, untried, left = list[Pressure](), list[Missing](), list(attacks)
     while left:
-        with _Pressed(platform, lab, probe, neighbour, lease, window_s, tell) as pressed:
+        with _Pressed(platform, lab, probe, neighbour, lease, window_s) as pressed:
             while left and pressed.is_well:
-                pressure = pressed.by(rung, left.pop(0))
-                if pressure is not None:
+                attack = left.pop(0)
+                try:
+                    pressure = pressed.by(rung, attack)
+                except TestbedError as error:
+                    missing = Missing(rung, f"{attack}: {error.message.splitlines()[0]}", "pressure")
+                    tell(f"  {rung}: {missing.words}")
+                    untried.append(missing)
+                else:
                     tell(f"  {rung}: {pressure.words}")
                     pressures.append(pressure)
-    return tuple(pressures)
+    return tuple(pressures), tuple(untried)
 
 
 def find_most(look: Callable[[], float], alone_per_s: float) -> float:
@@ -125,11 +132,9 @@ class _Pressed:
         neighbour: Image,
         lease: Path,
         window_s: float,
-        tell: Callable[[str], None],
     ) -> None:
         self._platform, self._lab, self._lease = platform, lab, lease
         self._probe, self._neighbour, self._window_s = probe, neighbour, window_s * max(platform.patience, 1.0)
-        self._tell = tell
         self._undo = ExitStack()
         self._alone_per_s = 0.0
         self._ceiling = compute_ceiling(WORKER.memory_bytes or 0, 1, platform.virtual)
@@ -171,19 +176,16 @@ class _Pressed:
         """Whether the worker is still there, as it may not be after an attack."""
         return self._platform.alive(self._worker)
 
-    def by(self, rung: str, attack: str) -> Pressure | None:
-        """Have an attack done, and judge it by what the worker did before and meanwhile; None where it cannot be."""
+    def by(self, rung: str, attack: str) -> Pressure:
+        """Have an attack done, and judge it by what the worker did before and meanwhile. Raises TestbedError where it
+        cannot be done."""
         before = read_host().available_bytes
         figures: dict[str, float] = {}
-        try:
-            with self._attacking(attack) as took:
-                time.sleep(_SETTLE_S)
-                pressed_per_s = find_most(partial(self._measure, self._window_s), self._alone_per_s)
-                figures["host_memory_bytes"] = max(before - read_host().available_bytes, 0)
-                figures.update(took())
-        except TestbedError as error:
-            self._tell(f"  {rung}: {attack} could not be tried: {error.message.splitlines()[0]}")
-            return None
+        with self._attacking(attack) as took:
+            time.sleep(_SETTLE_S)
+            pressed_per_s = find_most(partial(self._measure, self._window_s), self._alone_per_s)
+            figures["host_memory_bytes"] = max(before - read_host().available_bytes, 0)
+            figures.update(took())
         return judge(rung, attack, self._alone_per_s, pressed_per_s, figures)
 
     @contextmanager
@@ -206,11 +208,17 @@ class _Pressed:
             yield partial(self._await_figures, instance, lambda: _tell_state(neighbour.read_state()))
 
     def _await_figures(self, attacker: Instance, read: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Return what an attacker says that it took; nothing when it has ended, or does not come to say it."""
+        """Return what an attacker says that it took; nothing when it does not come to say it. Raises WorkloadError for
+        one that has ended and said nothing: nobody knows whether it took anything."""
         deadline_s = time.monotonic() + _ANSWER_S * self._platform.patience
-        while not (figures := read()) and time.monotonic() < deadline_s and self._platform.alive(attacker):
+        while not (figures := read()) and time.monotonic() < deadline_s:
+            if not self._platform.alive(attacker):
+                if figures := read():
+                    break
+                how = self._platform.ending(attacker) or "nobody knows how"
+                raise WorkloadError(f"what attacks has ended before it said what it took: {how}", f"see {attacker.log}")
             time.sleep(_LOOK_S)
-        return figures or read()
+        return figures
 
     def _wait_for_work(self) -> None:
         deadline_s = time.monotonic() + _START_S * self._platform.patience

@@ -217,10 +217,12 @@ def _press(
     record: Record,
     progress: Progress,
 ) -> None:
-    """Put one under pressure, and put on record who was hurt; or say that it could not be, and why."""
+    """Put one under pressure, and put on record who was hurt, and what could not be tried."""
     progress(f"putting {name} under pressure")
     try:
-        record.pressures += press(platform, name, lab, *images, scratch, progress, attacks=attacks)
+        pressures, untried = press(platform, name, lab, *images, scratch, progress, attacks=attacks)
+        record.pressures += pressures
+        record.missing += untried
     except TestbedError as error:
         first = str(error).splitlines()[0]
         progress(f"{name} is not put under pressure: {first}")

@@ -89,7 +89,9 @@ def price_and_press(name: str, attacks: tuple[str, ...]) -> tuple[Pressure, ...]
             with time_steps() as times, Gauge(platform, instance, 60.0) as gauge:
                 assert gauge.started_s > 0 and (gauge.read_memory_bytes() or 0) > 0 and gauge.ask("forks 3") > 0
             assert {"launcher", "cgroup", "exec"} <= {step.part for step in list_steps(times)}
-            return press(platform, name, lab, IMAGE, NEIGHBOUR, scratch, attacks=attacks)
+            pressures, untried = press(platform, name, lab, IMAGE, NEIGHBOUR, scratch, attacks=attacks)
+            assert not untried, untried
+            return pressures
         finally:
             platform.close()
 

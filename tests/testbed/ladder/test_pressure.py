@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from runtime.cgroups import Cgroup
 from runtime.images.model import Image, ImageConfig, Layer
 from testbed.lab import Lab
 from testbed.ladder.model import Pressure
@@ -80,10 +81,12 @@ def pressed(
         platform.prepare_rung()
         images = (probe_image, neighbour_image)
         try:
-            (pressure,) = press(platform, rung.name, lab, *images, lease, told.append, attacks=(attack,), window_s=0.6)
+            (pressure,), untried = press(
+                platform, rung.name, lab, *images, lease, told.append, attacks=(attack,), window_s=0.6
+            )
         finally:
             platform.close()
-        assert (pressure.rung, pressure.attack) == ("pressed", attack) and len(told) == 1
+        assert (pressure.rung, pressure.attack) == ("pressed", attack) and len(told) == 1 and not untried
         assert list(lease.glob("pressed-*")) == []
         return pressure
 
@@ -120,6 +123,31 @@ def test_a_quota_refuses_what_fills_a_disk(pressed: Callable[[Isolation, str], P
 
 
 @pytest.mark.root
+def test_one_that_ends_before_it_says_what_it_took_has_tried_nothing(
+    probe_image: Image, neighbour_image: Image, lab: Lab, cgroup_parent: str, run_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Its neighbour would look as if it had been held."""
+    lease = Path("/run/testbed") / run_name
+    platform = RungPlatform(RUNG, run_name, lease, lab)
+    platform.prepare_rung()
+
+    def end_attacker(look: Callable[[], float], alone_per_s: float) -> float:
+        Cgroup(f"{cgroup_parent}/pressed-attacker").kill()
+        return find_most(look, alone_per_s)
+
+    monkeypatch.setattr("testbed.ladder.pressure.find_most", end_attacker)
+    try:
+        images = (probe_image, neighbour_image)
+        pressures, untried = press(platform, RUNG.name, lab, *images, lease, attacks=("spin", "watches"), window_s=0.3)
+    finally:
+        platform.close()
+    assert [one.attack for one in pressures] == ["watches"], "it had said so before"
+    (spin,) = untried
+    assert spin.words.startswith("not put under pressure: spin: what attacks has ended before it said what it took: ")
+
+
+@pytest.mark.root
 @pytest.mark.parametrize("name", ["crun", "runc"])
 def test_what_a_runtime_leaves_running_works_on_when_the_runtime_has_ended(
     name: str, probe_image: Image, neighbour_image: Image, lab: Lab, cgroup_parent: str, run_name: str
@@ -131,10 +159,10 @@ def test_what_a_runtime_leaves_running_works_on_when_the_runtime_has_ended(
     platform.prepare_program()
     try:
         images = (probe_image, neighbour_image)
-        pressures = press(platform, name, lab, *images, lease, attacks=("fork", "descriptors"), window_s=0.3)
+        pressures, untried = press(platform, name, lab, *images, lease, attacks=("fork", "descriptors"), window_s=0.3)
     finally:
         platform.close()
-    assert [one.attack for one in pressures] == ["fork", "descriptors"]
+    assert [one.attack for one in pressures] == ["fork", "descriptors"] and not untried
     assert all(one.figures["alone_per_s"] > 10 and one.figures["took"] > 0 for one in pressures)
 
 
