@@ -75,6 +75,15 @@ def join_steps(hierarchies: Hierarchies, name: str) -> tuple[Write, ...]:
     return tuple(Write(_joining(hierarchies, mount, name), ("0",)) for mount in hierarchies.used)
 
 
+def clone_into(hierarchies: Hierarchies, name: str) -> str:
+    """Return the directory of the cgroup ``name`` for a process to be cloned into (clone3(2), CLONE_INTO_CGROUP), on a
+    host with v2 alone; "" on another, where it joins.
+
+    Who joins on v2 waits for the kernel's global thread-group lock (``join_steps``), who is cloned does not.
+    """
+    return "" if hierarchies.v1 or hierarchies.unified is None else f"{hierarchies.unified}/{name}"
+
+
 def _joining(hierarchies: Hierarchies, mount: Path, name: str) -> str:
     return f"{mount}/{name}/{'cgroup.procs' if mount == hierarchies.unified else 'tasks'}"
 

@@ -11,7 +11,7 @@ from runtime.config.types import Config
 from runtime.plan import constants as k
 from runtime.plan import network
 from runtime.plan import steps as s
-from runtime.plan.cgroup import join_in_two, join_steps, limit_steps, make_steps
+from runtime.plan.cgroup import clone_into, join_in_two, join_steps, limit_steps, make_steps
 from runtime.plan.execution import kinds_of
 
 _OWN_CGROUP = s.Unshare(k.CLONE_NEWCGROUP)  # its root is the cgroup that the process is in when it unshares
@@ -51,7 +51,7 @@ def provide(
     if not cgroup:
         own = k.CLONE_NEWCGROUP if kinds.get("cgroup") == "" else 0
         return replace(parts, flags=parts.flags | own)
-    into = f"{hierarchies.used[0]}/{cgroup}" if make and not hierarchies.v1 else ""
+    into = clone_into(hierarchies, cgroup) if make else ""
     charged: tuple[s.Step, ...] = ()
     if make and _is_charged_first(hierarchies):
         first, hierarchies = hierarchies.split

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.launcher import Spawned, launch
-from runtime.plan.cgroup import join_steps
+from runtime.plan.cgroup import clone_into, join_steps
 from runtime.plan.constants import CLONE_NEWCGROUP, CLONE_NEWNS, MNT_DETACH, MS_BIND, MS_PRIVATE, MS_REC
 from runtime.plan.process import LABELS
 from runtime.plan.steps import CloseOnExec, Exec, Mkdir, Mount, Plan, Setsid, Step, Unmount, Unshare, Write
@@ -126,11 +126,12 @@ def daemon_plan(libvirtd: Path, folder: Path, shown: tuple[Path, ...], cgroup: C
     steps.append(Write(LABELS[0], ("exec unconfined",), tolerate=(ENOENT, EINVAL)))
     arguments = (str(libvirtd), "--config", str(folder / "libvirtd.conf"), "--pid-file", str(folder / "pid"))
     steps += [CloseOnExec(), Setsid(), Exec(arguments, (f"PATH={_SEARCH}",))]
+    into = clone_into(hierarchies, cgroup.name)
     return Plan(
-        parent=join_steps(hierarchies, cgroup.name) if hierarchies.v1 else (),
+        parent=() if into else join_steps(hierarchies, cgroup.name),
         clone_flags=flags,
         child=tuple(steps),
-        into_cgroup=str(hierarchies.unified / cgroup.name) if not hierarchies.v1 and hierarchies.unified else "",
+        into_cgroup=into,
     )
 
 

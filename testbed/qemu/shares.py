@@ -29,7 +29,7 @@ from runtime.errors import PrerequisiteError
 from runtime.launcher import Launch
 from runtime.output import printable
 from runtime.plan import constants as k
-from runtime.plan.cgroup import join_steps
+from runtime.plan.cgroup import clone_into, join_steps
 from runtime.plan.mounts import FIRST_HELD, is_bind
 from runtime.plan.root import HOLD_ROOT
 from runtime.plan.steps import Bind, Chdir, CloseOnExec, Exec, Mount, MountAttributes, OpenTree, Plan, Setsid, Unshare
@@ -125,9 +125,11 @@ def lending_plan(
         Bind(one.source, str(number), set_all=_ALL | k.MOUNT_ATTR_RDONLY * one.read_only, held=FIRST_HELD + number)
         for number, one in enumerate(exports)
     ]
+    into = clone_into(cgroup.hierarchies, cgroup.name)
     return Plan(
+        into_cgroup=into,
         child=(
-            *join_steps(cgroup.hierarchies, cgroup.name),
+            *(() if into else join_steps(cgroup.hierarchies, cgroup.name)),
             Setsid(tolerate=(EPERM,)),
             *held,
             Unshare(k.CLONE_NEWNS),
@@ -139,7 +141,7 @@ def lending_plan(
             MountAttributes(_TREE, k.MOUNT_ATTR_RDONLY),
             CloseOnExec(_LISTENING + 1),
             Exec((str(program), *words)),
-        )
+        ),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from runtime.plan.cgroup import join_steps
 from runtime.plan.steps import Chroot, Plan, Step
 from testbed.platforms.peers.entering import INSIDE, VARIABLE, EnteringPeer
 from testbed.platforms.peers.peer import NO_WALLS, Peer, Place
@@ -28,7 +27,7 @@ class ProcessPeer(Peer):
         return share_host_steps()
 
     def last_steps(self, place: Place, found: Found) -> tuple[Step, ...]:
-        return (*join_steps(place.hierarchies, place.workload), Chroot(str(place.root)), *bare_steps(place))
+        return (Chroot(str(place.root)), *bare_steps(place))
 
 
 class ChrootPeer(EnteringPeer):

@@ -133,9 +133,8 @@ class Peer:
 
     def last_steps(self, place: Place, found: Found) -> tuple[Step, ...]:
         """Return the steps with which our process becomes the peer's program, in the cgroup where that belongs."""
-        cgroup = place.overhead if self.stays else place.workload
-        execution = Exec(self.command(place, found), self.environment(place))
-        return (*(() if self.splits else join_steps(place.hierarchies, cgroup)), execution)
+        moves = join_steps(place.hierarchies, place.overhead) if self.stays and not self.splits else ()
+        return (*moves, Exec(self.command(place, found), self.environment(place)))
 
     def limiting_steps(self, place: Place) -> tuple[Step, ...]:
         """Return the steps that limit the workload's cgroup, where the peer does not."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from errno import EINVAL, ENOENT, EPERM
 
 from runtime.cgroups import Hierarchies
-from runtime.plan.cgroup import join_in_two
+from runtime.plan.cgroup import clone_into, join_in_two
 from runtime.plan.constants import CLONE_NEWNET, CLONE_NEWNS, MNT_DETACH, MS_PRIVATE, MS_REC, RLIMITS
 from runtime.plan.execution import process_end, seccomp_step
 from runtime.plan.mounts import FIRST_HELD
@@ -50,7 +50,8 @@ def program_plan(peer: Peer, place: Place, found: Found, attachment: Attachment)
     connection = Connection(spec.link, attachment) if spec.link is not None else None
     network, lender = dict(spec.shared).get("network"), find_lender(spec)
     volatile, writable = volatile_steps(str(place.folder / "volatile"))
-    joining, joined = join_in_two(place.hierarchies, place.ground)
+    into = clone_into(place.hierarchies, place.ground)
+    joining, joined = ((), ()) if into else join_in_two(place.hierarchies, place.ground)
     parent = (
         *outside_steps(connection),
         *peer.limiting_steps(place),
@@ -76,7 +77,7 @@ def program_plan(peer: Peer, place: Place, found: Found, attachment: Attachment)
         CloseOnExec(),
         *peer.last_steps(place, found),
     )
-    return Plan(child, parent, CLONE_NEWNS | (CLONE_NEWNET if network is None else 0))
+    return Plan(child, parent, CLONE_NEWNS | (CLONE_NEWNET if network is None else 0), into)
 
 
 def hide_second_version(hierarchies: Hierarchies) -> tuple[Step, ...]:

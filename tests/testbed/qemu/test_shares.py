@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from runtime.cgroups import Cgroup
+from runtime.cgroups import Cgroup, Hierarchies
 from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.spec import Process, Resources, Spec
@@ -20,7 +20,15 @@ from testbed.platforms.pooled_vm import PooledVmPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu import shares
 from testbed.qemu.emulator import make_cgroup
-from testbed.qemu.shares import Export, Lending, find_refusal, list_exports, place_in_guest, start_lending
+from testbed.qemu.shares import (
+    Export,
+    Lending,
+    find_refusal,
+    lending_plan,
+    list_exports,
+    place_in_guest,
+    start_lending,
+)
 from testbed.qemu.variants import VARIANTS
 from tests.waiting import until
 from vm_images.kernel import GuestKernel
@@ -52,6 +60,16 @@ def test_machines_that_can_be_lent_nothing_say_why() -> None:
     assert refused == {"vm-cloud", "vm-restored", "vm-ksm"}
     without = replace(KERNEL, share_module_names=None)
     assert find_refusal(VARIANTS["vm"], without) == "its kernel, 6.1, has no virtiofs that we know of"
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_the_server_joins_its_cgroup_or_is_cloned_into_it(version: str) -> None:
+    v1, unified = ({"pids": Path("/cg/pids")}, None) if version == "v1" else ({}, Path("/cg"))
+    cgroup = Cgroup("testbed/r/i", Hierarchies(v1, unified, frozenset({"pids"} if unified else ())))
+    plan = lending_plan(Path("/virtiofsd"), (Export("/v", False),), cgroup, coherent=True, most_files=9)
+    said = [step.describe() for step in plan.child]
+    assert plan.into_cgroup == ("" if version == "v1" else "/cg/testbed/r/i")
+    assert [one for one in said if "/cg/" in one] == ["write '0' to /cg/pids/testbed/r/i/tasks"] * (version == "v1")
 
 
 def test_the_program_is_the_one_that_qemu_would_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,12 @@ def test_each_peer_gets_the_same_network_and_root_and_is_waited_for(name: str, h
     joined = [
         one.path for one in steps[steps.index(sync) :] if isinstance(one, s.Write) and "/testbed/RUN/" in one.path
     ]
-    part = "/a0-web/overhead/" if peer.stays else "/a0-web/"
-    assert all(part in path for path in joined) and bool(joined) == (not peer.splits)
+    assert all("/a0-web/overhead/" in path for path in joined) and bool(joined) == (peer.stays and not peer.splits)
+    ground = f"testbed/RUN/a0-web{'/ground' if peer.stays else ''}"
+    assert plan.into_cgroup == (f"/sys/fs/cgroup/{ground}" if hierarchies is V2 else "")
+    entered = [one.describe() for one in (*plan.parent, *steps[: steps.index(sync)])]
+    assert any(f"{ground}/tasks" in one for one in entered) == (hierarchies is V1)
+    assert not any("cgroup.procs" in one for one in entered), "who joins on v2 waits for a lock"
     assert isinstance(steps[-1], s.Exec)
     assert steps[-1].args[0] == ("/bin/serve" if name == "process" else f"/usr/bin/{name}")
 
