@@ -208,12 +208,14 @@ class _Pressed:
             yield partial(self._await_figures, instance, lambda: _tell_state(neighbour.read_state()))
 
     def _await_figures(self, attacker: Instance, read: Callable[[], dict[str, float]]) -> dict[str, float]:
-        """Return what an attacker says that it took; nothing when it does not come to say it. Raises WorkloadError for
-        one that has ended and said nothing: nobody knows whether it took anything."""
+        """Return what an attacker says that it took; nothing when it does not come to say it, and that it was killed
+        when it had all its memory. Raises WorkloadError for one that has ended otherwise and said nothing: nobody knows
+        whether it took anything."""
         deadline_s = time.monotonic() + _ANSWER_S * self._platform.patience
         while not (figures := read()) and time.monotonic() < deadline_s:
             if not self._platform.alive(attacker):
-                if figures := read():
+                kills = self._platform.cgroup(attacker).memory_kills()
+                if figures := read() or ({"killed": float(kills)} if kills else {}):
                     break
                 how = self._platform.ending(attacker) or "nobody knows how"
                 raise WorkloadError(f"what attacks has ended before it said what it took: {how}", f"see {attacker.log}")

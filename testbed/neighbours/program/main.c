@@ -4,6 +4,7 @@
 // does, SECONDS after its start.
 // It stays calm itself: workers misbehave, and one that the kernel kills is replaced, as whoever runs a service would do.
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
@@ -73,12 +74,22 @@ static void bind_resources(const struct limits *limits) {
   (void)signal(SIGXFSZ, SIG_IGN);
 }
 
+// Where memory is at its end, workers are killed, and not who replaces them; nor anybody else, where that is the host's.
+static void offer_to_be_killed(void) {
+  int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return; // a rung without /proc: the kernel chooses
+  bool is_offered = write(file, "1000", 4) == 4;
+  (void)is_offered;
+  (void)close(file);
+}
+
 static pid_t start_worker(const struct neighbour *neighbour) {
   pid_t parent = getpid(), child = fork();
   if (child < 0) neighbour->state->refused++;
   if (child != 0) return child;
   bind_to_parent(parent, &neighbour->limits);
   bind_resources(&neighbour->limits);
+  offer_to_be_killed();
   neighbour->kind->misbehave(neighbour->state, &neighbour->limits);
   _exit(0);
 }
@@ -142,18 +153,19 @@ static void serve(struct neighbour *neighbour, int listener) {
   char request[REQUEST_BYTES] = "", body[ANSWER_BYTES / 2] = "ok\n";
   (void)setsockopt(client, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   (void)recv(client, request, sizeof request - 1, 0); // its first line comes in one piece
-  if (strncmp(request, "GET /go ", 8) == 0) go(neighbour);
-  else if (strncmp(request, "GET /state ", 11) == 0)
+  bool is_going = strncmp(request, "GET /go ", 8) == 0;
+  if (strncmp(request, "GET /state ", 11) == 0)
     (void)snprintf(body, sizeof body, "work=%llu refused=%llu killed=%llu\n", (unsigned long long)neighbour->state->work,
       (unsigned long long)neighbour->state->refused, (unsigned long long)neighbour->state->killed);
   else if (strncmp(request, "GET /end ", 9) == 0) neighbour->limits.end_ns = now_ns();
-  else if (strncmp(request, "GET / ", 6) != 0) {
+  else if (!is_going && strncmp(request, "GET / ", 6) != 0) {
     answer(client, "404 Not Found", "");
     (void)close(client);
     return;
   }
   answer(client, "200 OK", body);
   (void)close(client);
+  if (is_going) go(neighbour); // after the answer, which its own workers would keep waiting
 }
 
 static const struct kind *find_kind(const char *name) {

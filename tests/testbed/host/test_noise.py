@@ -23,6 +23,7 @@ from testbed.host.noise import (
     parse_process,
 )
 from testbed.sample import HostReading
+from tests.waiting import until
 
 SPIN = "import time\nend = time.monotonic() + 1.5\nwhile time.monotonic() < end: pass"
 STAT = "{pid} ({name}) R {parent} 1 1 0 -1 {flags} 1 2 3 4 {user} {system} {waited} 0 20 0 1 0 {started} 1 1 1"
@@ -122,14 +123,17 @@ def test_what_the_limit_of_processor_time_holds_back_is_counted_for_each_trial(l
     watch = Watch(limited.name)
     watch.begin()
     watch.running([limited])
-    spinner = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    for directory in limited.directories():
-        (directory / "cgroup.procs").write_text(str(spinner.pid))
-    time.sleep(0.6)
-    first = watch.end().figures
-    assert first["throttled_periods"] > 0.5 and first["throttled_s"] > 0.2
-    spinner.kill()
-    spinner.wait()
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as spinner:
+        try:
+            for directory in limited.directories():
+                (directory / "cgroup.procs").write_text(str(spinner.pid))
+            until(lambda: limited.throttling().throttled >= 5)
+            first = watch.end().figures
+        finally:
+            spinner.kill()
+    counted = limited.throttling()
+    assert 5 / counted.periods - 1e-4 <= first["throttled_periods"] <= 1
+    assert 0.2 < first["throttled_s"] <= counted.throttled_ns / 1e9 + 1e-4
     time.sleep(0.15)
     watch.end()
     assert watch.end().figures.get("throttled_periods", 0.0) == 0.0, "a trial's own, not since the beginning"

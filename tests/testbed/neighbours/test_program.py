@@ -138,6 +138,17 @@ def test_it_ends_with_all_that_it_started_when_it_is_told(kind: str, begin: Begi
     until(one.is_gone, 5)
 
 
+def test_where_memory_is_at_its_end_its_workers_are_killed_and_not_itself(begin: Begin) -> None:
+    def score(pid: int) -> str:
+        return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+
+    one = begin("spin")
+    one.get("/go")
+    (worker, *_) = until(one.others)
+    until(lambda: score(worker) == "1000")
+    assert score(one.process.pid) == score(os.getpid())
+
+
 def test_nothing_outlives_the_one_that_was_killed(begin: Begin) -> None:
     one = begin("fork", tasks=40)
     one.get("/go")

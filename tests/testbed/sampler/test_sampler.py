@@ -24,6 +24,7 @@ from testbed.sampler.build import SAMPLER
 from testbed.sampler.plan import Column, Group, Source, Target, describe_groups, plan_sampling
 from testbed.sampler.records import Records, read_records, summarise_usage
 from testbed.sampler.sampler import Sampler
+from tests.waiting import until
 
 MIB = 1 << 20
 BURN_AND_HOLD = """
@@ -147,15 +148,16 @@ def test_it_sees_what_the_quota_holds_back(limited: Cgroup) -> None:
     try:
         for directory in limited.directories():
             (directory / "cgroup.procs").write_text(str(spinner.pid))
-        time.sleep(0.3)
+        until(lambda: limited.throttling().throttled)
+        before = limited.throttling()
         with Sampler({"web": Target(limited)}) as sampler:
-            time.sleep(0.7)
+            until(lambda: limited.throttling().throttled >= before.throttled + 6)
     finally:
         spinner.kill()
         spinner.wait()
-    held_back = summarise_usage(sampler.sampling.rows, "web").throttling
-    assert 3 <= held_back.periods <= 15 and held_back.throttled >= held_back.periods / 2
-    assert 0.05e9 < held_back.throttled_ns < 1.5e9
+    held_back, counted = summarise_usage(sampler.sampling.rows, "web").throttling, limited.throttling().since(before)
+    assert 3 <= held_back.throttled <= held_back.periods <= counted.periods
+    assert 0.05e9 < held_back.throttled_ns <= counted.throttled_ns
     first = summarise_usage(sampler.sampling.rows[:3], "web").throttling
     assert first == Throttling(), "counted from the first sample on, not from the cgroup's making"
 
