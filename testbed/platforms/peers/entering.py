@@ -9,7 +9,7 @@ from types import MappingProxyType
 from runtime.launcher import STATIC_BINARY
 from runtime.plan.encode import encode
 from runtime.plan.steps import Plan
-from testbed.platforms.peers.peer import Peer, Place
+from testbed.platforms.peers.peer import Place, ProgramPeer
 from testbed.platforms.peers.plans import ENTRY, ENTRY_PLAN, LAUNCHER, entry_plan
 from testbed.qemu.domain import PLAN_VARIABLE
 
@@ -17,7 +17,7 @@ INSIDE = f"{ENTRY}/{LAUNCHER}"
 VARIABLE = f"{PLAN_VARIABLE}={ENTRY}/{ENTRY_PLAN}"
 
 
-class EnteringPeer(Peer):
+class EnteringPeer(ProgramPeer):
     """A peer whose command is our launcher, with the plan that leads to the workload."""
 
     enters = True

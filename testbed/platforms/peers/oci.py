@@ -24,7 +24,7 @@ from runtime.errors import PrerequisiteError
 from runtime.plan.constants import CLONE_NEWNET
 from runtime.plan.steps import Step
 from runtime.spec import SHM
-from testbed.platforms.peers.peer import Peer, Place
+from testbed.platforms.peers.peer import Place, ProgramPeer
 from testbed.platforms.peers.plans import hide_second_version
 from testbed.platforms.peers.program import Found, Program
 
@@ -53,7 +53,7 @@ def bundle_config(place: Place) -> Config:
     return replace(config, oci_version=_OCI_VERSION, root=root, mounts=mounts, linux=linux)
 
 
-class OciPeer(Peer):
+class OciPeer(ProgramPeer):
     """Containers of an OCI runtime: crun, runc, youki, and others with the same words."""
 
     detaches = True

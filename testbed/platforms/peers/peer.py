@@ -9,6 +9,7 @@ the last process has ended.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -82,7 +83,7 @@ class Place(Struct, frozen=True):
         return configuration(self.spec)
 
 
-class Peer:
+class Peer(ABC):
     """One way to start a workload that is not ours. Subclasses say which, and how.
 
     ``detaches``: its program ends when the workload runs. ``limits``: it makes the workload's cgroup with its limits.
@@ -109,32 +110,27 @@ class Peer:
         """How figures call it, before its version."""
         return self.name
 
-    def check(self, found: Found) -> None:
+    def check(self, found: Found) -> None:  # noqa: B027 # most need nothing else
         """Raise PrerequisiteError for what else the peer needs of the host."""
 
     def more_facts(self, found: Found) -> Mapping[str, object]:
         """Return what else the manifest records; called before anything is timed."""
         return {}
 
-    def lay_out(self, place: Place) -> None:
+    def lay_out(self, place: Place) -> None:  # noqa: B027 # some are started without a file
         """Write the files that the program is started with, below the instance's folder."""
 
     def root_steps(self, place: Place) -> tuple[Step, ...]:
         """Return more steps in the root, which is the working directory and held."""
         return ()
 
-    def command(self, place: Place, found: Found) -> tuple[str, ...]:
-        """Return the words that start the instance."""
-        raise NotImplementedError
-
     def environment(self, place: Place) -> tuple[str, ...]:
         """Return what the program has in its environment."""
         return (f"PATH={os.environ.get('PATH', os.defpath)}", "LANG=C.UTF-8")
 
+    @abstractmethod
     def last_steps(self, place: Place, found: Found) -> tuple[Step, ...]:
-        """Return the steps with which our process becomes the peer's program, in the cgroup where that belongs."""
-        moves = join_steps(place.hierarchies, place.overhead) if self.stays and not self.splits else ()
-        return (*moves, Exec(self.command(place, found), self.environment(place)))
+        """Return the steps with which our process becomes the peer's program, or the workload, in its cgroup."""
 
     def limiting_steps(self, place: Place) -> tuple[Step, ...]:
         """Return the steps that limit the workload's cgroup, where the peer does not."""
@@ -146,3 +142,15 @@ class Peer:
     def ending(self, place: Place, found: Found) -> tuple[tuple[str, ...], ...]:
         """Return the commands with which the peer itself ends an instance and forgets it; what is left is killed."""
         return ()
+
+
+class ProgramPeer(Peer):
+    """A peer with a program, which our process becomes."""
+
+    @abstractmethod
+    def command(self, place: Place, found: Found) -> tuple[str, ...]:
+        """Return the words that start the instance."""
+
+    def last_steps(self, place: Place, found: Found) -> tuple[Step, ...]:
+        moves = join_steps(place.hierarchies, place.overhead) if self.stays and not self.splits else ()
+        return (*moves, Exec(self.command(place, found), self.environment(place)))

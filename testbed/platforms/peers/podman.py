@@ -19,7 +19,7 @@ from runtime.output import printable, shortened
 from runtime.plan.constants import MS_BIND
 from runtime.plan.steps import Mount, Step
 from runtime.spec import CPU_PERIOD_USEC, SHM
-from testbed.platforms.peers.peer import Peer, Place
+from testbed.platforms.peers.peer import Place, ProgramPeer
 from testbed.platforms.peers.plans import hide_second_version
 from testbed.platforms.peers.program import Found, Program, ask
 
@@ -38,7 +38,7 @@ lock_type = "file"
 """
 
 
-class PodmanPeer(Peer):
+class PodmanPeer(ProgramPeer):
     """Containers of podman, by whichever OCI runtime it is configured with."""
 
     name = "podman"
