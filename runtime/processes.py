@@ -47,20 +47,21 @@ def _stat(pid: int) -> _Stat | None:
         return None
 
 
-def start_time(pid: int) -> int:
-    """Return the time at which the process was started, in clock ticks after boot. Raises ProcessGone."""
+def _present_stat(pid: int) -> _Stat:
     stat = _stat(pid)
     if stat is None:
         raise ProcessGone(f"no process has the number {pid}")
-    return stat.start_time
+    return stat
+
+
+def start_time(pid: int) -> int:
+    """Return the time at which the process was started, in clock ticks after boot. Raises ProcessGone."""
+    return _present_stat(pid).start_time
 
 
 def parent(pid: int) -> int:
     """Return the number of the process's parent, 0 when that is outside our pid namespace. Raises ProcessGone."""
-    stat = _stat(pid)
-    if stat is None:
-        raise ProcessGone(f"no process has the number {pid}")
-    return stat.parent
+    return _present_stat(pid).parent
 
 
 def executed(pid: int, start_time: int = 0) -> bool | None:
