@@ -4,6 +4,7 @@ of it stays."""
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -117,7 +118,8 @@ def test_a_worker_that_is_killed_is_replaced_and_counted(begin: Begin) -> None:
     (pid,) = one.others()
     os.kill(pid, 9)
     until(lambda: one.state().killed == 1)
-    until(lambda: one.others() not in ([], [pid]))
+    (another,) = until(lambda: [other for other in one.others() if other != pid])
+    assert another != pid and one.state().killed == 1
 
 
 @pytest.mark.parametrize("kind", ["fork", "spin", "mmap"])
@@ -153,9 +155,11 @@ def test_nothing_outlives_the_one_that_was_killed(begin: Begin) -> None:
     one = begin("fork", tasks=40)
     one.get("/go")
     until(lambda: one.state().work == 40)
+    assert len(one.others()) == 41
     one.process.kill()
-    one.process.wait()
+    assert one.process.wait() == -signal.SIGKILL
     until(one.is_gone, 5)
+    assert one.others() == []
 
 
 @pytest.mark.parametrize(

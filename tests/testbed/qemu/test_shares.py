@@ -132,7 +132,8 @@ def test_the_server_sees_what_is_lent_and_nothing_else(tmp_path: Path, cgroup: C
     exports = (Export(str(tmp_path / "lent"), False), Export(str(tmp_path / "lent" / "page"), True))
     lending = start_lending(exports, tmp_path / "socket", cgroup, coherent=True)
     try:
-        connect(lending, tmp_path / "socket", cgroup)
+        server = connect(lending, tmp_path / "socket", cgroup)
+        assert server in cgroup.pids(), "it serves on, confined"
     finally:
         lending.end()
         lending.end()
