@@ -1,6 +1,6 @@
 # The reference machine's system: Debian 13 with QEMU, libvirt's driver for it, a kernel with KVM, and this checkout.
-# It is used twice: its QEMU emulates the machine, and the machine, once emulated, has it as its root. Booted under Xen it
-# has, besides, the stage of that name.
+# It is used twice: its QEMU emulates the machine, and the machine, once emulated, has it as its root. Booted under Xen, or
+# with VirtualBox in KVM's place, it has the stage of that name besides.
 ARG SYSTEM=kvm
 
 FROM testbed/base:trixie AS kvm
@@ -75,6 +75,56 @@ RUN apt-get update \
 # libvirt's driver does not start where the processor is none that it knows, and it knows none without the extensions
 # of virtual-8086 mode (vme), which QEMU's translator does not emulate.
 RUN sed -i "/<feature name='vme'\/>/d" /usr/share/libvirt/cpu_map/*.xml
+
+# VirtualBox, which only Debian unstable has: its kernel's modules, with the kernel that they are built for, as Debian has
+# headers only of the newest, which the machine's own need not be; and of its programs those of machines without a screen.
+FROM testbed/base:trixie AS virtualbox-files
+ARG DEBIAN_FRONTEND=noninteractive
+
+# Nothing is taken from unstable unless it is asked for.
+RUN sed '/^$/,$d; s/^Suites: .*/Suites: sid/; s/^Components: .*/Components: main contrib/' \
+        /etc/apt/sources.list.d/base.sources >/etc/apt/sources.list.d/unstable.sources \
+ && printf 'Package: *\nPin: release a=unstable\nPin-Priority: 50\n' >/etc/apt/preferences.d/unstable
+
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends gcc libc6-dev linux-headers-cloud-amd64 make \
+ && mkdir -p /tmp/packages /out/usr/bin /out/usr/lib/virtualbox-kernel && cd /tmp/packages \
+ && apt-get -o APT::Sandbox::User=root download virtualbox/unstable virtualbox-dkms/unstable \
+ && dpkg-deb --extract virtualbox-dkms_*.deb / \
+ && release="$(ls /lib/modules)" \
+ && cd /usr/src/virtualbox-[0-9]* \
+ && make --silent -C "/lib/modules/$release/build" M="$PWD" modules \
+ && install -D --mode=644 --target-directory="/lib/modules/$release/updates" vboxdrv/vboxdrv.ko vboxnetflt/vboxnetflt.ko \
+ && strip --strip-debug "/lib/modules/$release"/updates/*.ko \
+ && rm "/lib/modules/$release/build" "/lib/modules/$release/source" \
+ && depmod "$release" \
+ && cp "/boot/vmlinuz-$release" /out/usr/lib/virtualbox-kernel/ \
+ && cp -a --parents "/usr/lib/modules/$release" /out/ \
+ && dpkg-deb --fsys-tarfile /tmp/packages/virtualbox_*.deb \
+  | tar --extract --directory=/out --exclude='VBoxEFI-*' --exclude='VBoxVMMArm*' --exclude='VBoxDxVk*' \
+        --exclude='VBoxSDL*' --exclude='VBoxSVGA3D*' --exclude='VBoxKeyboard*' --exclude='VBoxSharedClipboard*' \
+        --exclude='VBoxVRDP*' --exclude='VBoxPython*' --exclude='*xpcom.so' --exclude='*web*' \
+        --exclude=ExtensionPacks --exclude=sdk ./usr/lib/virtualbox \
+ && ln -s ../lib/virtualbox/VBoxManage ../lib/virtualbox/VBoxHeadless /out/usr/bin/ \
+ && dpkg-deb --field /tmp/packages/virtualbox_*.deb Depends | tr , '\n' | sed -n 's/^ *\(z\?lib[^ ]*\).*/\1/p' \
+  | grep --invert-match '^lib\(gl1\|gsoap\|sdl\|vncserver\|x11\|xt\)' >/out/usr/lib/virtualbox/libraries
+
+# The programs are unpacked, not installed: they would bring a desktop and another Python. From unstable come the libraries
+# that they depend on. grub-mkimage makes what a guest's disk boots by.
+FROM kvm AS virtualbox
+ARG DEBIAN_FRONTEND=noninteractive
+
+COPY --from=virtualbox-files /etc/apt /etc/apt
+COPY --from=virtualbox-files /out /
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends grub-common grub-pc-bin \
+ && apt-get install --yes --no-install-recommends --target-release unstable $(cat /usr/lib/virtualbox/libraries) \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
+           /var/log/apt /var/log/dpkg.log /var/log/alternatives.log \
+ && cd /usr/lib/virtualbox \
+ && VBOX_USER_HOME=/tmp/settings VBoxManage --version && rm -rf /tmp/settings \
+ && missing="$(ldd VBoxHeadless.so VBoxManage VBoxSVC VBoxVMM.so VBoxDD.so components/*.so | sed -n '/not found/p')" \
+ && if [ -n "$missing" ]; then echo "$missing"; exit 1; fi
 
 FROM ${SYSTEM}
 ARG DEBIAN_FRONTEND=noninteractive

@@ -42,11 +42,13 @@ DOMAIN_0_COMMAND_LINE = "console=hvc0 quiet loglevel=3 panic=-1 nokaslr random.t
 
 # The files that it is made of, and how QEMU boots these: Linux, directly, or Xen with Linux as its first module.
 PARTS: Mapping[System, tuple[str, ...]] = MappingProxyType(
-    {"kvm": (KERNEL, INITRD, DISK), "xen": (XEN, KERNEL, INITRD, DISK)}
+    {"kvm": (KERNEL, INITRD, DISK), "xen": (XEN, KERNEL, INITRD, DISK), "virtualbox": (KERNEL, INITRD, DISK)}
 )
+_LINUX = ("-kernel", str(FOLDER / KERNEL), "-initrd", str(FOLDER / INITRD), "-append", COMMAND_LINE)
 _BOOTS: Mapping[System, tuple[str, ...]] = MappingProxyType(
     {
-        "kvm": ("-kernel", str(FOLDER / KERNEL), "-initrd", str(FOLDER / INITRD), "-append", COMMAND_LINE),
+        "kvm": _LINUX,
+        "virtualbox": _LINUX,
         "xen": (
             *("-kernel", str(FOLDER / XEN), "-append", XEN_COMMAND_LINE),
             *("-initrd", f"{FOLDER / KERNEL} {DOMAIN_0_COMMAND_LINE},{FOLDER / INITRD}"),

@@ -48,6 +48,7 @@ from vm_images.reference import (
     machine_initrd,
     read_modules,
 )
+from vm_images.virtualbox import read_virtualbox_modules, virtualbox_kernel_of
 from vm_images.xen import domain_0_kernel_of, read_domain_0_modules, read_hypervisor
 
 PROGRAM = (INTERPRETER, "-B", "-m", "testbed.machine.inside")
@@ -202,6 +203,8 @@ def assemble(
     if system == "xen":
         kernel, modules = domain_0_kernel_of(own), read_domain_0_modules(own)
         (files / emulator.XEN).write_bytes(read_hypervisor(own))
+    elif system == "virtualbox":
+        kernel, modules = virtualbox_kernel_of(own), read_virtualbox_modules(own)
     else:
         kernel, modules = kernel_of(own)[0], read_modules(own)
     shutil.copyfile(kernel, files / emulator.KERNEL)

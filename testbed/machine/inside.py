@@ -15,7 +15,9 @@ import termios
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -28,15 +30,32 @@ from testbed.ladder.study import Wishes, run_ladder
 from testbed.machine import job as jobs
 from testbed.machine.emulator import RESULTS_BYTES
 from testbed.machine.handover import pack
+from testbed.machine.systems import choose_system
 from testbed.qemu.accelerator import ON_EMULATED_HOST
 from testbed.request import Options
 from testbed.rungs.read import read_history
-from testbed.xen.domain_0 import is_under_xen, start_services
-from vm_images.reference import RESULTS
+from testbed.xen.domain_0 import start_services
+from vm_images.reference import RESULTS, System
 
 # How often it says that it is alive, in seconds of its own time.
 _PULSE_S = 5.0
 _SERVICES_LOG = Path("/run/xen-services.log")
+_VHOST = Path("/dev/vhost-net")
+# What guests are made by, why it may not be there, and what to do then.
+_DEVICES: Mapping[System, tuple[Path, str, str]] = MappingProxyType(
+    {
+        "kvm": (
+            Path("/dev/kvm"),
+            "its emulator does not emulate AMD's SVM",
+            "its processor is QEMU's `max`: use a QEMU whose TCG has that (Debian 13's does)",
+        ),
+        "virtualbox": (
+            Path("/dev/vboxdrv"),
+            "its kernel has not taken VirtualBox's module vboxdrv",
+            "the console (machine.log) says why; the module is built with the machine's image: report this release",
+        ),
+    }
+)
 # linux/reboot.h
 _POWER_OFF = 0x4321FEDC
 
@@ -85,23 +104,22 @@ def _perform(job: jobs.Job) -> tuple[Path, int]:
     return finished.path, finished.exit_code
 
 
-def _make_host() -> None:
-    """Make the machine one that starts guests: as domain 0, or by KVM, whose devices are given to those who may use
-    them, as udev does.
+def make_host(system: System) -> None:
+    """Make the machine one that starts guests: as domain 0, by VirtualBox's module, or by KVM, whose devices are given
+    to those who may use them, as udev does.
 
-    Raises PrerequisiteError when the processor that is emulated has no virtualisation, or Xen's services do not start.
+    Raises PrerequisiteError when Xen's services do not start, or the kernel has not the device that guests are made by.
     """
-    if is_under_xen():
+    if system == "xen":
         start_services(_SERVICES_LOG)
         return
-    if not Path("/dev/kvm").exists():
-        raise PrerequisiteError(
-            "the reference machine has no /dev/kvm: its emulator does not emulate AMD's SVM",
-            "its processor is QEMU's `max`: use a QEMU whose TCG has that (Debian 13's does)",
-        )
-    for device in ("/dev/kvm", "/dev/vhost-net"):
-        shutil.chown(device, group="kvm")
-        Path(device).chmod(0o660)
+    device, why, fix = _DEVICES[system]
+    if not device.exists():
+        raise PrerequisiteError(f"the reference machine has no {device}: {why}", fix)
+    if system == "kvm":
+        for path in (device, _VHOST):
+            shutil.chown(path, group="kvm")
+            path.chmod(0o660)
 
 
 def _experiment() -> None:
@@ -109,8 +127,8 @@ def _experiment() -> None:
     threading.Thread(target=_pulse, daemon=True).start()
     run: Path | None = None
     try:
-        _make_host()
         job = msgspec.json.decode(jobs.JOB.read_bytes(), type=jobs.Job)
+        make_host(choose_system(job.platforms))
         with raise_on_signals():
             path, code = _perform(job)
         run, outcome = path, jobs.Outcome(path.name, code)

@@ -19,10 +19,8 @@ from testbed.host.facts import is_domain_0
 
 URI = "xen:///system"
 _XENFS = Path("/proc/xen")
-_HYPERVISOR = Path("/sys/hypervisor/type")
 _DIRECTORIES = ("/run/xen", "/run/xenstored", "/var/lib/xenstored", "/var/log/xen", "/run/lock", "/run/libvirt")
 _LIMIT_S = 60.0
-_LONGEST = 4096
 
 
 def require_domain_0() -> None:
@@ -34,11 +32,6 @@ def require_domain_0() -> None:
             "--platforms container,paravirtual-2003 --measures start, or ./invoke ladder --machine reference --rungs "
             "process,paravirtual-2003",
         )
-
-
-def is_under_xen(hypervisor: Path = _HYPERVISOR) -> bool:
-    """Return whether Xen runs below this kernel, before anything of it is mounted or started."""
-    return hypervisor.is_file() and read_bounded(hypervisor, _LONGEST).strip() == b"xen"
 
 
 def start_services(log: Path) -> None:

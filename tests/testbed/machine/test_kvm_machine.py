@@ -5,20 +5,18 @@ Its KVM is that of an emulated processor, so it is real on any host, and slow on
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 from msgspec import Struct
-from msgspec.structs import replace
 
 from runtime import speed
 from runtime.errors import PrerequisiteError, WorkloadError
 from runtime.files import read_bounded
-from runtime.home import SEAL, store_root
-from runtime.images.model import Image, Layer
+from runtime.home import store_root
+from runtime.images.model import Image
 from runtime.images.store import Store
 from runtime.lease import lease
 from testbed.machine import emulation
@@ -27,12 +25,11 @@ from testbed.machine.emulator import INITRD
 from testbed.machine.inputs import Inputs, assemble, ensure_machine_image, require_room
 from tests import scratches
 from tests.runtime.check_guest import CHECKS as CHECKS_FOLDER
-from tests.runtime.check_guest import TESTS, layer_of_unit, layers_of_checks, read_outcomes
+from tests.runtime.check_guest import layer_of_unit, layers_of_checks, read_outcomes
 from tests.scratches import name_run
-from tests.testbed.machine.kvm_checks import CHECKS, DONE, IMAGE, LAST
-from tests.testbed.platforms import answers
-from vm_images.disk import ensure_disk, layer_name
-from vm_images.kernel import ensure_kernel
+from tests.testbed.machine.booted import LONGEST_CONSOLE, add_answers, store_layer
+from tests.testbed.machine.kvm_checks import CHECKS, DONE, LAST
+from vm_images.disk import layer_name
 from vm_images.reference import PACKAGES, machine_initrd, read_modules
 
 pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.machine, pytest.mark.network]
@@ -40,30 +37,10 @@ pytestmark = [pytest.mark.root, pytest.mark.vm, pytest.mark.machine, pytest.mark
 _SYSTEMD = "exec /lib/systemd/systemd --unit=checks.service --show-status=0 --log-target=null"
 # What the udev of a server has systemd do (its static-nodes-permissions.conf); the machine has systemd alone.
 _DEVICES = "z /dev/kvm 0660 - kvm -\nz /dev/vhost-net 0660 - kvm -\n"
-_LONGEST_CONSOLE = 16 << 20
 DIED = "the emulated machine died in it, or stood still, in each of two boots"
 # Seven times as long as it ever says nothing on an idle host; one that stood still is waited for as long, twice.
 _SILENCE_S = 75.0
 _COMMANDS = ("sh", "cat", "ls", "ip")
-
-
-def store_layer(directory: Path) -> Layer:
-    """A layer with the sealed store of the machine: the guests' kernel and their disk, of the layer of busybox."""
-    store = directory / "store" / "var" / "lib" / "testbed"
-    guest = store / "guest"
-    guest.mkdir(parents=True)
-    (store / SEAL).touch()
-    kernel = ensure_kernel(store_root() / "guest").folder
-    shutil.copytree(kernel, guest / kernel.name, copy_function=os.link)
-    ensure_disk(guest / "disks", replace(IMAGE, layers=(Layer("sha256:busybox", directory / "busybox"),)))
-    return Layer("sha256:store", directory / "store")
-
-
-def add_answers(layers: Path) -> None:
-    """Have the layer of checks ask machines for answers, too."""
-    copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)
-    copy.parent.mkdir(parents=True)
-    shutil.copy2(answers.__file__, copy)
 
 
 class Machine(Struct, frozen=True):
@@ -112,7 +89,7 @@ def boot(made: Inputs, name: str) -> dict[str, str]:
             emulate(made, name, scratch / "console", scratch / "results", print, deterministic=False)
         except WorkloadError as error:
             print(error)
-        console = read_bounded(scratch / "console", _LONGEST_CONSOLE).decode(errors="replace").replace("\r", "")
+        console = read_bounded(scratch / "console", LONGEST_CONSOLE).decode(errors="replace").replace("\r", "")
     print(console)
     return read_outcomes(console)
 

@@ -41,7 +41,7 @@ def test_a_guest_of_xens_that_is_asked_for_is_there_and_kvm_is_not() -> None:
     rungs, missing = choose_rungs(find_runnable(HISTORY, ("process", PARAVIRTUAL)), is_asked=True)
     assert [one.name for one in rungs] == ["process", PARAVIRTUAL] and not missing
     assert choose_system(describe_job(rungs, seed=1).platforms) == "xen"
-    with pytest.raises(PrerequisiteError, match="hardware-2006 cannot be run there: there is no KVM"):
+    with pytest.raises(PrerequisiteError, match=r"hardware-2006 cannot be run there: it needs .* with KVM"):
         choose_rungs(find_runnable(HISTORY, (PARAVIRTUAL, "hardware-2006")), is_asked=True)
 
 

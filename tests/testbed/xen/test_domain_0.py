@@ -11,7 +11,6 @@ from testbed.checks_of_machines import check_xen
 from testbed.host.facts import is_domain_0
 from testbed.platforms import registry
 from testbed.platforms.paravirtual import PARAVIRTUAL
-from testbed.xen.domain_0 import is_under_xen
 
 
 @pytest.mark.parametrize(("text", "is_it"), [("control_d\n", True), ("\n", False), (None, False)])
@@ -19,13 +18,6 @@ def test_domain_0_is_the_one_that_may_control_others(text: str | None, is_it: bo
     if text is not None:
         (tmp_path / "capabilities").write_text(text)
     assert is_domain_0(tmp_path / "capabilities") is is_it
-
-
-@pytest.mark.parametrize(("text", "is_it"), [("xen\n", True), ("kvm\n", False), (None, False)])
-def test_xen_is_known_by_the_hypervisor_s_type(text: str | None, is_it: bool, tmp_path: Path) -> None:
-    if text is not None:
-        (tmp_path / "type").write_text(text)
-    assert is_under_xen(tmp_path / "type") is is_it
 
 
 @pytest.mark.skipif(is_domain_0(), reason="this is domain 0")

@@ -1,0 +1,5 @@
+"""Services as machines of VirtualBox's."""
+
+from __future__ import annotations
+
+VIRTUALBOX = "virtualbox"
