@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -35,6 +36,10 @@ class Badge(Struct, frozen=True):
 
     level: Literal["alarm", "note"]
     text: str
+
+
+# What starts guests in the reference machine where it is not KVM, by the accelerator of a platform.
+_HYPERVISORS: Mapping[str, str] = MappingProxyType({"xen": "Xen", "virtualbox": "VirtualBox"})
 
 
 def hypervisor(run: Run) -> str:
@@ -76,7 +81,8 @@ def describe_clock(run: Run) -> str:
 def _note_instruction_time(run: Run) -> str:
     if not run.instruction_time:
         return ""
-    name = "Xen" if any(one.facts.get("accelerator") == "xen" for one in run.platforms) else "KVM"
+    named = [_HYPERVISORS.get(str(one.facts.get("accelerator"))) for one in run.platforms]
+    name = next(filter(None, named), "KVM")
     return (
         f"{describe_clock(run)} This run was made in the reference machine: {name} there is the real {name}, and"
         " containers and virtual machines have equal, emulated hardware. So its figures are the same on every host, and"

@@ -107,7 +107,7 @@ RULERS = {
     "memory_cgroup": Quantity("cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("sum of PSS", "MiB", MEBIBYTE),
     "memory_available": Quantity("drop of MemAvailable", "MiB", MEBIBYTE),
-    "memory_metered": Quantity("given by its hypervisor", "MiB", MEBIBYTE),
+    "memory_metered": Quantity("counted by its hypervisor", "MiB", MEBIBYTE),
 }
 HELD_BACK = Quantity("periods held back by its quota", "%", 100.0, most_decimals=1)
 LOAD = {
@@ -120,7 +120,7 @@ LOAD = {
     "cpu_per_request": Quantity("CPU time per request", "ms", 1e3),
     "memory_cgroup": Quantity("memory, cgroup charge", "MiB", MEBIBYTE),
     "memory_pss": Quantity("memory, sum of PSS", "MiB", MEBIBYTE),
-    "memory_metered": Quantity("memory, given by its hypervisor", "MiB", MEBIBYTE),
+    "memory_metered": Quantity("memory, counted by its hypervisor", "MiB", MEBIBYTE),
     "memory_per_request": Quantity("memory per request/s", "MiB", MEBIBYTE),
     "overhead_memory": Quantity("of it the platform's own processes", "MiB", MEBIBYTE, most_decimals=1),
     "overhead_cpu": Quantity("their CPU time meanwhile", "ms", 1e3, most_decimals=1),

@@ -47,7 +47,7 @@ from testbed.statistics import Estimate, estimate_median_ratio
 _AS = {"container": "as containers", "vm": "as virtual machines"}
 _RATIO = Quantity("ratio of medians", "")
 # Rulers of which a run has one, by whom its platforms' memory is counted.
-_BY_RULER = {"memory_cgroup": "by cgroup charge", "memory_metered": "given by its hypervisor"}
+_BY_RULER = {"memory_cgroup": "by cgroup charge", "memory_metered": "counted by its hypervisor"}
 _COST = {"cpu_per_request", "latency_p50"}
 # The percentiles by which slow requests are told, the one first that needs most requests, and how it is said.
 _TAILS = {"latency_p99": "99 %", "latency_p90": "90 %", "latency_p50": "half"}

@@ -31,7 +31,7 @@ _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _REPLACE, _EXCL, _CREATE, _DUMP = 1, 4, 0x100, 0x200, 0x400, 0x300
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST = 1, 2, 4
 _IFA_F_PERMANENT, _SCOPE_UNIVERSE = 0x80, 0
-_IFF_UP = 1
+_IFF_UP, _IFF_NOARP = 1, 0x80
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_PROTINFO, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 12, 18, 28
 _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD = 8, 9
 _INFO_KIND, _INFO_DATA = 1, 2
@@ -111,6 +111,17 @@ def create_veth(here: VethEnd, bridge_index: int, peer: VethEnd, peer_mac: str, 
         + _attribute(_IFLA_ADDRESS, _mac(peer_mac))
         + _number(_IFLA_NET_NS_FD, peer_namespace_fd)
     )
+    return _create_port(here, bridge_index, peer_body)
+
+
+def create_lead(port: str, bridge_index: int, end: str) -> bytes:
+    """Create a veth pair, both ends here. One is up and a port of the bridge; at the other, ``end``, the kernel asks
+    nobody for addresses and answers to nobody (IFF_NOARP), so that it is free for whoever takes its frames."""
+    peer_body = _LINK.pack(0, 0, 0, _IFF_NOARP, _IFF_NOARP) + _name(_IFLA_IFNAME, end)
+    return _create_port(VethEnd(port, 0), bridge_index, peer_body)
+
+
+def _create_port(here: VethEnd, bridge_index: int, peer_body: bytes) -> bytes:
     data = _attribute(_INFO_DATA | _NLA_F_NESTED, _attribute(_VETH_INFO_PEER | _NLA_F_NESTED, peer_body))
     info = _attribute(_IFLA_LINKINFO | _NLA_F_NESTED, _attribute(_INFO_KIND, b"veth") + data)
     body = _LINK.pack(0, 0, here.index, _IFF_UP, _IFF_UP) + _name(_IFLA_IFNAME, here.name)

@@ -13,9 +13,11 @@ from testbed.host import kvm
 from testbed.platforms.hypervisors import HYPERVISORS, refuse_hypervisor
 from testbed.platforms.needs import find_needs, look_at_host
 from testbed.platforms.paravirtual import PARAVIRTUAL
+from testbed.platforms.virtualbox import VIRTUALBOX
 from testbed.qemu import accelerator
 from testbed.qemu.emulator import find_qemu
 from testbed.qemu.variants import VARIANTS
+from testbed.virtualbox.installation import require_virtualbox
 from testbed.xen.domain_0 import require_domain_0
 from vm_images.guest import ensure_guest
 from vm_images.kernel import GuestKernel
@@ -125,6 +127,15 @@ def check_xen() -> Check:
     except PrerequisiteError as error:
         return Check(PARAVIRTUAL, False, error.message, error.hint, required=False)
     return Check(PARAVIRTUAL, True, "this system is Xen's domain 0", required=False)
+
+
+def check_virtualbox() -> Check:
+    """Check whether VirtualBox is here, with all that its machines need."""
+    try:
+        found = require_virtualbox()
+    except PrerequisiteError as error:
+        return Check(VIRTUALBOX, False, error.message, error.hint, required=False)
+    return Check(VIRTUALBOX, True, f"VirtualBox {found.version}", required=False)
 
 
 def check_variants() -> list[Check]:

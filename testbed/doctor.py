@@ -30,7 +30,14 @@ from runtime.lease import cgroup_name, lease
 from runtime.plan.constants import CLONE_NEWNS, CLONE_NEWUSER, MS_PRIVATE, MS_REC
 from runtime.unionfs import drivers
 from testbed.checks import SET_UP, Check
-from testbed.checks_of_machines import check_accelerators, check_hypervisors, check_kvm, check_variants, check_xen
+from testbed.checks_of_machines import (
+    check_accelerators,
+    check_hypervisors,
+    check_kvm,
+    check_variants,
+    check_virtualbox,
+    check_xen,
+)
 from testbed.checks_of_peers import check_peers
 from testbed.host.facts import format_version, parse_kib, read, read_first_line, read_libvirt_version
 from testbed.lab import Lab, mac_of
@@ -77,6 +84,7 @@ def run_checks(connect: str = "", guest_kernel: str = "") -> list[Check]:
         *check_variants(),
         *check_hypervisors(),
         check_xen(),
+        check_virtualbox(),
         check_command("mmdebstrap", "mmdebstrap", "--version"),
         check_command("slirp4netns", "slirp4netns", "--version"),
         check_command("tini", INIT, "--version"),

@@ -28,6 +28,7 @@ from testbed.platforms.peers.program import Found
 from testbed.platforms.registry import check_names, find_share_refusal
 from testbed.platforms.rungs.names import ALIASES, RUNGS
 from testbed.platforms.rungs.platform import RungPlatform
+from testbed.platforms.virtualbox import VIRTUALBOX
 from testbed.qemu.domain import name_disk
 from testbed.qemu.shares import DRIVER, list_exports, place_in_guest
 from testbed.qemu.variants import VARIANTS
@@ -36,9 +37,9 @@ from testbed.scenario.model import Scenario, Service, load
 from testbed.services.contents import has_contents
 from testbed.services.mounts import Places, describe_shared, find_shared, list_mounts, require_no_shared, split_shared
 from testbed.services.specs import NOTHING_OF_HOST, Mounts, make_specs
-from vm_images.guest import ensure_guest, xen_guest_of
+from vm_images.guest import ensure_guest, scsi_guest_of, xen_guest_of
 from vm_images.plans.container_host import BRIDGE_INDEX, CONTROLLERS
-from vm_images.plans.guest import XEN_DISK, guest_plan
+from vm_images.plans.guest import SCSI_DISK, XEN_DISK, guest_plan
 from vm_images.plans.pod import pod_plan
 from vm_images.plans.restored import ENTROPY_BYTES, restored_plan
 from vm_images.plans.unit import unit_plan
@@ -68,6 +69,9 @@ def plan_service(spec: Spec, platform: str) -> Plan:
     if platform == PARAVIRTUAL:
         kernel = ensure_guest(store_root() / "guest").kernel
         return guest_plan(spec, xen_guest_of(kernel).modules("pci"), disk=XEN_DISK)
+    if platform == VIRTUALBOX:
+        kernel = ensure_guest(store_root() / "guest").kernel
+        return guest_plan(spec, scsi_guest_of(kernel).modules("pci"), disk=SCSI_DISK)
     name, pooled = cgroup_name("example", spec.hostname), platform == "container-pooled"
     if platform in PEERS:
         peer, scratch = PEERS[platform], STATE_ROOT / "example" / platform

@@ -22,10 +22,12 @@ from testbed.platforms.peers.names import PEERS
 from testbed.platforms.peers.platform import probe
 from testbed.platforms.registry import NAMES, require_platform
 from testbed.platforms.rungs.names import RUNGS
+from testbed.platforms.virtualbox import VIRTUALBOX
 from testbed.qemu.variants import VARIANTS
 from testbed.rungs.read import find_rung
 from testbed.scenario.model import COMPOSE_FILES, load
 from testbed.scenario.model import list_scenarios as list_names
+from testbed.virtualbox.installation import find_virtualbox
 
 # A compose file is read to here for what it says of itself.
 _HEAD_BYTES = 1 << 20
@@ -57,6 +59,7 @@ DESCRIPTIONS: Mapping[str, str] = MappingProxyType(
         "emulated-1988": "vm translated one instruction at a time by one thread, as SoftPC ran a PC",
         "hardware-2006": "vm on virtualisation in hardware, or not at all",
         "paravirtual-2003": "guests of Xen's, paravirtual: where Xen has booted, as in the reference machine",
+        "virtualbox": "guests of VirtualBox's, where that is installed, as in the reference machine",
         "process": "a process of the host, with the image's root mounted and no walls",
         "chroot": "the same behind chroot(2)",
         "bwrap": "bubblewrap: namespaces without privileges",
@@ -165,6 +168,8 @@ def _find_version(name: str) -> str:
         return f"libvirt {read_libvirt_version()}"
     if name == PARAVIRTUAL:
         return "Xen"
+    if name == VIRTUALBOX:
+        return f"VirtualBox {find_virtualbox().version}"
     if name == "docker":
         return read_first_line("docker", "--version") or "docker"
     return "this checkout"

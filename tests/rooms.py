@@ -239,9 +239,10 @@ ROOMS: Mapping[str, set[str]] = {
     "testbed.services": {"testbed.compose", "testbed.load", "testbed.scenario"},
     "testbed.qemu": {"testbed.breakdown", "testbed.counts", "testbed.host"},
     "testbed.xen": {"testbed.host", "testbed.qemu", "testbed.sample"},
+    "testbed.virtualbox": {"testbed.lab", "testbed.qemu"},
     "testbed.platforms": {"testbed.breakdown", "testbed.compose", "testbed.host", "testbed.lab", "testbed.progress"}
     | {"testbed.qemu", "testbed.rungs", "testbed.sample", "testbed.scenario", "testbed.services"}
-    | {"testbed.xen"},
+    | {"testbed.virtualbox", "testbed.xen"},
     "testbed.measures": {
         "testbed.breakdown",
         "testbed.copies",

@@ -74,9 +74,19 @@ def guest_of(kernel: GuestKernel, launcher: Path = STATIC_BINARY) -> Guest:
 
 def xen_guest_of(kernel: GuestKernel) -> Guest:
     """Return the guest of Xen's for a kernel; errors as ``guest_of``, and PrerequisiteError without drivers for Xen."""
-    if not kernel.xen_module_names:
-        raise PrerequisiteError(f"the kernel {kernel.package} has no drivers for Xen", "take the distribution's kernel")
-    return guest_of(replace(kernel, module_names=kernel.xen_module_names))
+    return _guest_with(kernel, kernel.xen_module_names, "Xen")
+
+
+def scsi_guest_of(kernel: GuestKernel) -> Guest:
+    """Return the guest with its disk on a SCSI bus for a kernel; errors as ``guest_of``, and PrerequisiteError without
+    drivers for that."""
+    return _guest_with(kernel, kernel.scsi_module_names, "a SCSI disk")
+
+
+def _guest_with(kernel: GuestKernel, names: tuple[str, ...], what: str) -> Guest:
+    if not names:
+        raise PrerequisiteError(f"{kernel.package} has no drivers for {what}", "take the distribution's kernel")
+    return guest_of(replace(kernel, module_names=names))
 
 
 def ensure_guest(guest_root: Path, kernel: KernelName | GuestKernel = "debian") -> Guest:

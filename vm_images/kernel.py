@@ -21,6 +21,7 @@ from vm_images.modules import (
     GUEST_MODULES,
     HOST_MODULES,
     PORT_MODULES,
+    SCSI_MODULES,
     SHARE_MODULES,
     XEN_MODULES,
     ModuleTree,
@@ -29,7 +30,7 @@ from vm_images.modules import (
 # Debian's and Ubuntu's kernels for virtual machines; the first that the package sources have is taken.
 META_PACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual")
 # Part of the directory's name: to be raised when what is stored of a package changes.
-_FORMAT = 14
+_FORMAT = 15
 _DESCRIPTION = "kernel.json"
 
 
@@ -49,8 +50,9 @@ class GuestKernel(Struct, frozen=True):
     the order of loading; after them a guest with a balloon loads ``balloon_modules``, a host of containers
     ``host_modules``, one with a port for commands ``port_modules``, one that mounts directories of the host
     ``share_modules``, if the kernel ``can_share``. A guest of Xen's loads ``xen_modules`` in place of
-    all these. One of somebody's ``own`` comes from no package, but from a file: ``package`` is its name,
-    ``version`` its digest.
+    all these, and one with its disk on a SCSI bus ``scsi_modules``. One of somebody's ``own`` comes from no package,
+    but from a file: ``package`` is its name, ``version`` its digest. A distribution's has its ``bzimage``, too, which
+    is what boot loaders take.
     """
 
     folder: Path
@@ -65,10 +67,15 @@ class GuestKernel(Struct, frozen=True):
     port_module_names: tuple[str, ...] = ()
     share_module_names: tuple[str, ...] | None = None
     own: bool = False
+    scsi_module_names: tuple[str, ...] = ()
 
     @property
     def image(self) -> Path:
-        return self.folder / ("vmlinux" if self.pvh else "vmlinuz")
+        return self.folder / "vmlinux" if self.pvh else self.bzimage
+
+    @property
+    def bzimage(self) -> Path:
+        return self.folder / "vmlinuz"
 
     @property
     def sha256(self) -> str:
@@ -98,6 +105,10 @@ class GuestKernel(Struct, frozen=True):
     @property
     def port_modules(self) -> tuple[Path, ...]:
         return self._modules(self.port_module_names)
+
+    @property
+    def scsi_modules(self) -> tuple[Path, ...]:
+        return self._modules(self.scsi_module_names)
 
     @property
     def can_share(self) -> bool:
@@ -204,16 +215,18 @@ def _keep(root: Path, package: Package, target: Path) -> None:
         loaded = tree.load((*GUEST_MODULES, *wanted))
         further.append(tuple(name for name in loaded if name not in guest))
         modules |= loaded
-    xen = tree.load(XEN_MODULES)
-    modules |= xen
+    xen, scsi = tree.load(XEN_MODULES), tree.load(SCSI_MODULES)
+    modules |= xen | scsi
     (target / "modules").mkdir()
-    (target / ("vmlinux" if pvh else "vmlinuz")).write_bytes(elf if pvh else bzimage)
+    (target / "vmlinuz").write_bytes(bzimage)
+    if pvh:
+        (target / "vmlinux").write_bytes(elf)
     for name, data in modules.items():
         (target / "modules" / name).write_bytes(data)
     balloon, host, port, share = further
     shares = (share if can_share else None,)
     made = (target, release, package.name, package.version, pvh, guest, balloon, host, tuple(xen), port, *shares)
-    describe(GuestKernel(*made))
+    describe(GuestKernel(*made, scsi_module_names=tuple(scsi)))
 
 
 def describe(kernel: GuestKernel) -> None:
@@ -250,7 +263,8 @@ def ensure_kernel(guest_root: Path) -> GuestKernel:
     if (kernel := find_stored_guest_kernel(guest_root)) is not None:
         return kernel
     packages = resolve()
-    modules = (*GUEST_MODULES, *BALLOON_MODULES, *HOST_MODULES, *XEN_MODULES, *PORT_MODULES, *SHARE_MODULES)
+    machines = (*GUEST_MODULES, *XEN_MODULES, *SCSI_MODULES)
+    modules = (*machines, *BALLOON_MODULES, *HOST_MODULES, *PORT_MODULES, *SHARE_MODULES)
     inputs = [*(package.sha256 for package in packages), *modules]
     digest = hashlib.sha256("\n".join(inputs).encode())
     folder = guest_root / f"kernel-{packages[0].version}-{digest.hexdigest()[:12]}-{_FORMAT}"

@@ -24,6 +24,8 @@ SHARE_MODULES = ("virtiofs",)
 HOST_MODULES = ("bridge", "veth")
 # What a guest of Xen's needs in place of GUEST_MODULES: its disk, file systems and network card.
 XEN_MODULES = ("xen_blkfront", "erofs", "overlay", "xen_netfront")
+# And a guest of VirtualBox's, whose disk of the virtio kind is a SCSI one.
+SCSI_MODULES = ("virtio_pci", "sd_mod", "virtio_scsi", "erofs", "overlay", "virtio_net")
 
 
 def bus_modules(names: Iterable[str], bus: str) -> tuple[str, ...]:

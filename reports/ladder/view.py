@@ -27,7 +27,8 @@ QUANTITIES: Mapping[str, Quantity] = {
 }
 EXPLAINED: Mapping[str, str] = {
     "start_s": "from the request until the program inside runs",
-    "memory_bytes": "what the kernel charges to a program that only waits; of a guest of Xen's, what Xen gave it",
+    "memory_bytes": "what the kernel charges to a program that only waits, and to its emulator; of a guest of Xen's or"
+    " VirtualBox's, what that counts for it",
     "syscall_ns": "one getppid(2), the least that a program can ask of a kernel",
     "fork_us": "a child that ends at once, waited for",
     "round_trip_us": "a line over TCP and its answer, from the host",

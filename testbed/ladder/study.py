@@ -185,7 +185,7 @@ def explain_unpressed(platform: Platform, wishes: Wishes) -> str:
     if isinstance(platform, Saving):
         return "its machines begin as what was saved, and each attack and its neighbour would be saved first"
     if isinstance(platform, Metered):
-        return "a ceiling over all guests, which keeps the host well, is none of Xen's"
+        return "a ceiling over all guests, which keeps the host well, is a cgroup's, and none has all of these"
     if platform.emulated:
         return "each attack is a start, which takes ten seconds and more where a processor is emulated"
     return "each attack is a start, and the run is a quick one" if wishes.quick and wishes.clock == HOST else ""

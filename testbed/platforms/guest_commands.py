@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from runtime.errors import UsageError
 from runtime.plan.steps import Plan
 from runtime.spec import Process
-from testbed.platforms.guests import Guests
+from testbed.platforms.guests import Domains
 from testbed.platforms.protocol import Instance
 from testbed.qemu.domain import Domain
 from testbed.qemu.port import Port
@@ -18,7 +18,7 @@ from testbed.qemu.variants import Variant
 from vm_images.plans.command import Size, aimed_at, command_plan, pod_command_plan
 
 
-class GuestCommands(Guests[Running]):
+class GuestCommands(Domains[Running]):
     """The part of a platform of the kind ``variant`` that executes commands in its running guests."""
 
     def __init__(self, variant: Variant) -> None:

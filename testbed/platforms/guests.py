@@ -18,10 +18,8 @@ _STATUS_TIMEOUT_S = 0.5
 
 
 class Guest(Protocol):
-    """A started guest: its libvirt domain and console, and when it was asked for and made."""
+    """A started guest: its console, and when it was asked for and made."""
 
-    @property
-    def domain(self) -> Any: ...
     @property
     def console(self) -> Console: ...
     @property
@@ -30,7 +28,15 @@ class Guest(Protocol):
     def created_ns(self) -> int: ...
 
 
+class Domain(Guest, Protocol):
+    """One that is a domain of libvirt's."""
+
+    @property
+    def domain(self) -> Any: ...
+
+
 G = TypeVar("G", bound=Guest)
+D = TypeVar("D", bound=Domain)
 
 
 class Guests(ABC, Generic[G]):
@@ -46,11 +52,6 @@ class Guests(ABC, Generic[G]):
     @property
     def shared(self) -> bool:
         return False
-
-    @property
-    @abstractmethod
-    def uri(self) -> str:
-        """The connection to libvirt that all guests have."""
 
     def started(self, instance: Instance, timeout_s: float) -> Started:
         """Return the phases, once the console shows the workload's execve. Raises WorkloadError when it never does."""
@@ -71,11 +72,13 @@ class Guests(ABC, Generic[G]):
         running = self._running.get(instance.name)
         if running is None:
             return False
-        if running.domain.connect().isAlive() != 1:
-            raise self._failed(instance, f"the connection to libvirt at {self.uri} was lost")
-        if running.console.log_failure:
-            raise self._failed(instance, running.console.log_failure)
+        if lost := self._find_loss(running):
+            raise self._failed(instance, lost)
         return not running.console.ended
+
+    def _find_loss(self, running: G) -> str:
+        """Return what was lost without which nobody knows how a guest is; empty when nothing was."""
+        return running.console.log_failure
 
     def ending(self, instance: Instance) -> str:
         """Return why it has ended: an emulator's status comes a moment after its console's end."""
@@ -95,3 +98,17 @@ class Guests(ABC, Generic[G]):
         tail = self._running[instance.name].console.tail()
         hint = f"the whole console is in {instance.log}; its last lines:\n{tail}"
         return WorkloadError(f"{self.noun} {instance.name}: {reason}", hint)
+
+
+class Domains(Guests[D]):
+    """The same of guests that libvirt starts."""
+
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """The connection to libvirt that all guests have."""
+
+    def _find_loss(self, running: D) -> str:
+        if running.domain.connect().isAlive() != 1:
+            return f"the connection to libvirt at {self.uri} was lost"
+        return super()._find_loss(running)

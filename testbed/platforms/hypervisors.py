@@ -2,17 +2,16 @@
 why it does not run there.
 
 A machine of the testbed's gets its kernel and plan from its hypervisor, its network from the run's own namespace, and
-somebody counts what it takes. VirtualBox and VMware boot from disks only; their services make their networks, and start
-their processes, outside of that namespace and of a run's cgroups; and libvirt's drivers give 0 for their processor time
-(vbox_common.c, vmware_driver.c). Neither can be had where this is made, not even in the reference machine, and a
-platform that nobody has ever seen run would promise what nobody knows.
+somebody counts what it takes. VMware boots from disks only; its services make its networks, and start its processes,
+outside of that namespace and of a run's cgroups; and libvirt's driver gives 0 for their processor time
+(vmware_driver.c). It cannot be had where this is made, not even in the reference machine, and a platform that nobody
+has ever seen run would promise what nobody knows.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
@@ -21,41 +20,26 @@ from msgspec import Struct
 from runtime.errors import PrerequisiteError
 from testbed.qemu.connection import ensure_event_loop
 
-_DRIVERS = Path("/usr/lib")
-_WHY = "it boots from disks only, has no network in a run's namespace, and libvirt counts no processor time there"
-
 
 class Hypervisor(Struct, frozen=True):
     """``uri`` is libvirt's for it; one of the ``programs`` shows that it is installed, which has its ``origin``.
-    ``driver`` is the file of libvirt's driver and ``package`` has it, both empty where it is part of the library
-    itself. ``reason`` is why no machine of the testbed's runs there all the same."""
+    ``reason`` is why no machine of the testbed's runs there all the same."""
 
     title: str
     uri: str
     programs: tuple[str, ...]
     origin: str
     reason: str
-    driver: str = ""
-    package: str = ""
 
 
 HYPERVISORS: Mapping[str, Hypervisor] = MappingProxyType(
     {
-        "virtualbox": Hypervisor(
-            "VirtualBox",
-            "vbox:///session",
-            ("VBoxManage", "vboxmanage"),
-            "https://www.virtualbox.org has packages",
-            _WHY,
-            "libvirt_driver_vbox.so",
-            "libvirt-daemon-driver-vbox",
-        ),
         "vmware": Hypervisor(
             "VMware Player or Workstation",
             "vmwareplayer:///session",
             ("vmplayer", "vmware", "vmrun"),
             "its maker has installers",
-            _WHY,
+            "it boots from disks only, has no network in a run's namespace, and libvirt counts no processor time there",
         ),
     }
 )
@@ -74,14 +58,11 @@ def ask_libvirt(uri: str) -> str:
 def find_lacking(
     one: Hypervisor,
     which: Callable[[str], str | None] = shutil.which,
-    drivers: Path = _DRIVERS,
     ask: Callable[[str], str] = ask_libvirt,
 ) -> tuple[str, str]:
     """Return what of a hypervisor is missing here and what to do about it; both empty when all is there."""
     if not any(which(program) for program in one.programs):
         return f"{one.title} is not here: no {' or '.join(one.programs)} on the PATH", one.origin
-    if one.driver and not list(drivers.glob(f"*/libvirt/connection-driver/{one.driver}")):
-        return f"libvirt has no driver for {one.title} here", f"install the package {one.package}"
     if words := ask(one.uri):
         return f"{one.title} is not here for libvirt: {words}", "run as who it is installed for, with libvirt's daemon"
     return "", ""
@@ -97,5 +78,5 @@ def refuse_hypervisor(name: str) -> NoReturn:
         )
     raise PrerequisiteError(
         f"{one.title} is here (libvirt opens {one.uri}), but no machine of the testbed's runs there: {one.reason}",
-        "vm and hardware-2006 are machines with KVM, vm-cloud boots from its disk",
+        "vm and hardware-2006 are machines with KVM, virtualbox ones of VirtualBox's, vm-cloud boots from its disk",
     )

@@ -30,7 +30,7 @@ from testbed import breakdown
 from testbed.host.facts import format_version
 from testbed.host.loop import attach
 from testbed.lab import BRIDGE, Lab, fix_port
-from testbed.platforms.guests import Guests
+from testbed.platforms.guests import Domains
 from testbed.platforms.protocol import Instance
 from testbed.qemu.connection import destroy_domain, ensure_event_loop, start_domain
 from testbed.qemu.console import Console
@@ -95,7 +95,7 @@ def _await_terminal(machine: Any, name: str) -> Path:
     return Path(terminal)
 
 
-class ParavirtualPlatform(Guests[_Running]):
+class ParavirtualPlatform(Domains[_Running]):
     """Paravirtual guests on the lab's bridge. ``scratch`` is the run's own directory."""
 
     name = PARAVIRTUAL

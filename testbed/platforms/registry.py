@@ -32,10 +32,12 @@ from testbed.platforms.restored_container import RestoredContainerPlatform
 from testbed.platforms.rungs.names import ALIASES, RUNGS
 from testbed.platforms.rungs.needs import check_rung
 from testbed.platforms.rungs.platform import RungPlatform
+from testbed.platforms.virtualbox import VIRTUALBOX, VirtualBoxPlatform
 from testbed.platforms.vm import VmPlatform
 from testbed.qemu.shares import find_refusal as find_refusal_to_share
 from testbed.qemu.variants import VARIANTS, Variant, find_refusal
 from testbed.rungs.read import find_rung, read_history
+from testbed.virtualbox.installation import require_virtualbox
 from testbed.xen.domain_0 import require_domain_0
 from vm_images.guest import ensure_guest
 from vm_images.kernel import GuestKernel
@@ -43,12 +45,20 @@ from vm_images.kernel import GuestKernel
 # More would be no share of a host's.
 MOST_EMULATOR_CPUS = 64.0
 NAMES = (
-    *("container", "container-pooled", "container-restored", *VARIANTS, PARAVIRTUAL),
+    *("container", "container-pooled", "container-restored", *VARIANTS, PARAVIRTUAL, VIRTUALBOX),
     *("libvirt-lxc", *PEERS, "docker", *RUNGS),
 )
 _PEERS = (*PEERS, "docker")
-# The platforms with a kernel of its own for each instance; a guest of Xen's asks for what a plain machine does.
-MACHINES: Mapping[str, Variant] = MappingProxyType({**VARIANTS, PARAVIRTUAL: Variant(PARAVIRTUAL)})
+# Why no cgroup has the guests of other hypervisors than QEMU.
+_UNCOUNTED: Mapping[str, str] = MappingProxyType(
+    {
+        PARAVIRTUAL: "no cgroup has a guest of Xen's",
+        VIRTUALBOX: "no cgroup has the memory of a guest of VirtualBox's",
+    }
+)
+# The platforms with a kernel of its own for each instance; a guest of Xen's or VirtualBox's asks for what a plain
+# machine does.
+MACHINES: Mapping[str, Variant] = MappingProxyType({**VARIANTS, **{name: Variant(name) for name in _UNCOUNTED}})
 # What measures have of cgroups that nothing else can give them.
 _TAKES_CGROUPS: Mapping[str, str] = MappingProxyType(
     {
@@ -85,7 +95,7 @@ def find_missing_in(absent: Mapping[str, str], names: Iterable[str]) -> tuple[Mi
     named = tuple(names)
     without = tuple(Missing(name, absent[name]) for name in named if name in absent)
     hardware = [name for name, variant in VARIANTS.items() if variant.accelerator == "kvm"]
-    return (*without, *find_missing(name for name in named if name not in (*absent, *hardware, PARAVIRTUAL)))
+    return (*without, *find_missing(name for name in named if name not in (*absent, *hardware, *_UNCOUNTED)))
 
 
 def require_platform(name: str, host: Host) -> None:
@@ -104,6 +114,8 @@ def require_platform(name: str, host: Host) -> None:
         find_driver()
     elif name == PARAVIRTUAL:
         require_domain_0()
+    elif name == VIRTUALBOX:
+        require_virtualbox()
     elif name in VARIANTS:
         for need in find_needs(VARIANTS[name], host):
             if not need.there:
@@ -196,10 +208,11 @@ def require_countable(names: Iterable[str], measures: Iterable[str]) -> None:
     """Raise a UsageError that names every measure that takes cgroups, with what for, where one of these platforms has
     none."""
     uncounted = [f"{measure} ({_TAKES_CGROUPS[measure]})" for measure in measures if measure in _TAKES_CGROUPS]
-    if PARAVIRTUAL in names and uncounted:
+    without = [name for name in names if name in _UNCOUNTED]
+    if without and uncounted:
         raise UsageError(
-            f"{PARAVIRTUAL}: {', '.join(uncounted)} cannot be measured there, as no cgroup has a guest of Xen's",
-            "--measures start,density,utilisation,work, which take what Xen counts",
+            f"{without[0]}: {', '.join(uncounted)} cannot be measured there, as {_UNCOUNTED[without[0]]}",
+            "--measures start,density,utilisation,work, which take what the hypervisor counts",
         )
 
 
@@ -256,6 +269,8 @@ def require_programs(names: Iterable[str]) -> None:
             find_daemon()
         elif name == PARAVIRTUAL:
             require_domain_0()
+        elif name == VIRTUALBOX:
+            require_virtualbox()
 
 
 def create(
@@ -294,6 +309,8 @@ def create(
         return RungPlatform(find_rung(name), run_id, scratch, lab)
     if name == PARAVIRTUAL:
         return ParavirtualPlatform(run_id, scratch, lab)
+    if name == VIRTUALBOX:
+        return VirtualBoxPlatform(run_id, scratch, lab)
     if name in HYPERVISORS:
         refuse_hypervisor(name)
     return ContainerPlatform(run_id, lab)

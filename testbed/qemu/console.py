@@ -86,11 +86,13 @@ class Console:
     Log lines are ``[seconds of CLOCK_MONOTONIC] text``; those of a console that is flooded have no time. The reader's
     thread feeds it, any thread may wait. ``send`` is how to write to the guest, once it is connected. ``left`` has the
     exit statuses of services and tenants that have ended, of several in the guest, ``killed`` how many processes of a
-    name the guest's kernel has killed for want of memory.
+    name the guest's kernel has killed for want of memory. ``hypervisor`` is what the program is called whose end is
+    the guest's.
     """
 
-    def __init__(self, log: BoundedLog) -> None:
+    def __init__(self, log: BoundedLog, hypervisor: str = "QEMU") -> None:
         self._log = log
+        self._hypervisor = hypervisor
         self._unwritten: list[bytes] = []
         self._read_bytes = self._read_lines = 0
         self._pending = b""
@@ -240,10 +242,8 @@ class Console:
         if self.panic:
             return f"its kernel panicked: {self.panic}"
         if (status := self.emulator_status) is not None and os.WIFSIGNALED(status):
-            return f"QEMU was killed by signal {os.WTERMSIG(status)}"
-        return (
-            "" if self.emulator_status is None else f"QEMU ended with status {os.waitstatus_to_exitcode(status or 0)}"
-        )
+            return f"{self._hypervisor} was killed by signal {os.WTERMSIG(status)}"
+        return "" if status is None else f"{self._hypervisor} ended with status {os.waitstatus_to_exitcode(status)}"
 
     def _describe_killed(self) -> str:
         with self._changed:
@@ -257,7 +257,7 @@ class Console:
 
     @property
     def ended(self) -> bool:
-        """Whether QEMU has closed its end."""
+        """Whether the other end is closed."""
         return self._ended
 
     def phases(self) -> Mapping[str, int]:
@@ -284,6 +284,6 @@ class Console:
             return self.left.get(name)
 
     def wait_for_end(self, timeout_s: float) -> bool:
-        """Wait until QEMU has closed its end; False when it has not in time."""
+        """Wait until the other end is closed; False when it is not in time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._ended, timeout_s)

@@ -82,11 +82,11 @@ class ConsoleReader:
         self._thread = threading.Thread(target=self._run, name="consoles", daemon=True)
         self._thread.start()
 
-    def listen(self, path: Path, log: Path) -> Console:
+    def listen(self, path: Path, log: Path, hypervisor: str = "QEMU") -> Console:
         """Return a console for whoever connects to ``path`` first, logged to ``log``. Raises TestbedError."""
         listener = _listener(path)
         try:
-            console = Console(BoundedLog(log))
+            console = Console(BoundedLog(log), hypervisor)
         except OSError as error:
             listener.close()
             raise TestbedError(f"log a console to {log}: {error}") from error

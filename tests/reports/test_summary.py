@@ -242,7 +242,7 @@ def test_what_counts_in_a_cgroup_s_stead_is_told(write_run: WriteRun) -> None:
 
 
 def test_memory_that_a_hypervisor_gave_has_a_ruler_of_its_own(write_run: WriteRun) -> None:
-    folder, ruler = write_run(platforms=("container", "kvm")), "given by its hypervisor"
+    folder, ruler = write_run(platforms=("container", "kvm")), "counted by its hypervisor"
     assert ruler not in reports.render(folder).read_text() + summary.describe_answer(folder)
     for trial in read_run(RunFolder.open(folder)).trials:
         if (trial.platform, trial.measure) == ("kvm", "density"):

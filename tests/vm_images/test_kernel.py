@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runtime.errors import PrerequisiteError
-from vm_images.bzimage import has_pvh_entry
+from vm_images.bzimage import extract_vmlinux, has_pvh_entry
 from vm_images.kernel import ensure_kernel, parse_package, resolve
 from vm_images.modules import GUEST_MODULES, HOST_MODULES, parse_needed_modules
 
@@ -57,7 +57,9 @@ def test_the_distributions_kernel_is_kept_ready_to_boot(tmp_path: Path) -> None:
     assert {f"{name}.ko" for name in HOST_MODULES} <= set(kernel.host_module_names)
     assert all(path.exists() for path in kernel.host_modules)
     assert {f"{name}.ko" for name in ("erofs", "overlay", "xen_blkfront", "xen_netfront")} <= {*kernel.xen_module_names}
-    assert all(path.exists() for path in kernel.xen_modules)
+    assert {f"{name}.ko" for name in ("erofs", "overlay", "sd_mod", "virtio_scsi")} <= {*kernel.scsi_module_names}
+    assert all(path.exists() for path in (*kernel.xen_modules, *kernel.scsi_modules))
+    assert extract_vmlinux(kernel.bzimage.read_bytes())
     assert os.listdir(tmp_path) == [kernel.folder.name]
-    assert sorted(os.listdir(kernel.folder)) == ["kernel.json", "modules", kernel.image.name]
+    assert sorted(os.listdir(kernel.folder)) == sorted({"kernel.json", "modules", kernel.image.name, "vmlinuz"})
     assert ensure_kernel(tmp_path) == kernel

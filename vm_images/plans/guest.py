@@ -79,7 +79,7 @@ POOLED = "testbed: waiting in the pool"
 MEMORY = "/proc/meminfo"
 MEMORY_END = "testbed: end of memory"
 
-DISK, XEN_DISK = "/dev/vda", "/dev/xvda"
+DISK, XEN_DISK, SCSI_DISK = "/dev/vda", "/dev/xvda", "/dev/sda"
 # Where a root on a disk of layers is made: the disk, what is written, and both together.
 LOWER, VOLATILE, ROOT = "/lower", "/volatile", "/merged"
 # Where a guest has the directories of the host that its services mount, each by a number, and by which tag its device

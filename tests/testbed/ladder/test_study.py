@@ -89,7 +89,13 @@ def test_a_host_is_described_as_far_as_it_is_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platform", "said"), [("container", ""), ("vm-restored", "saved first"), ("paravirtual-2003", "none of Xen's")]
+    ("platform", "said"),
+    [
+        ("container", ""),
+        ("vm-restored", "saved first"),
+        ("paravirtual-2003", "none has all of these"),
+        ("virtualbox", "none has all of these"),
+    ],
 )
 def test_who_is_not_put_under_pressure_says_why(platform: str, said: str, tmp_path: Path) -> None:
     one = registry.create(platform, "run", tmp_path, Lab(), "kvm")

@@ -1,5 +1,5 @@
-"""What is checked of VirtualBox. It runs in the reference machine, booted with VirtualBox in KVM's place, not under
-pytest.
+"""What is checked of VirtualBox and of its guests. It runs in the reference machine, booted with VirtualBox in KVM's
+place, not under pytest.
 
 Each function is a check; one that fails raises. The console gets a line for each, which
 tests/testbed/machine/test_virtualbox_machine.py reads.
@@ -10,44 +10,64 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from runtime.errors import PrerequisiteError
+from runtime.cgroups import Cgroup
+from runtime.errors import PrerequisiteError, WorkloadError
+from runtime.images.model import Image, ImageConfig, Layer
+from runtime.lease import cgroup_name, lease
+from runtime.spec import Process, Resources, Spec
+from testbed.lab import Lab
+from testbed.ladder.attack import attack
 from testbed.machine.inside import make_host
+from testbed.platforms.protocol import Instance
+from testbed.platforms.virtualbox import VIRTUALBOX, VirtualBoxPlatform
+from testbed.probes.read import read_probes
+from testbed.rungs.read import find_rung
+from testbed.virtualbox.installation import require_virtualbox
 from tests.runtime.guest_checks import be_init, work_off
+from tests.testbed.platforms.answers import fetch
 from tests.waiting import until
 
-# VirtualBox's service ends by itself some seconds after its last client.
+# The layer of busybox and of the probes' program.
+PROGRAMS = "/layers/busybox"
+IMAGE = Image("test/programs", "sha256:busybox", ImageConfig(), (Layer("sha256:busybox", Path(PROGRAMS)),))
+RUN = "checks"
+MIB = 1 << 20
+RAM = 128 * MIB
 TIMEOUT_S = 60.0
+# Answers, and ends when it is told to.
+_SERVE = """
+echo answered > /index.html; busybox mkdir /cgi-bin
+echo '#!/bin/sh' > /cgi-bin/end; echo 'echo; echo ending; echo > /end' >> /cgi-bin/end; busybox chmod 755 /cgi-bin/end
+busybox httpd -p 80 -h /
+while [ ! -e /end ]; do busybox sleep 0.1; done
+exit 7"""
+_VERDICTS = {
+    "files-root-of-process": "blocked",
+    "processes-trace": "blocked",
+    "signals-pidfd": "blocked",
+    "names-host": "blocked",
+    "time-adjust": "blocked",
+    "settings-write": "blocked",
+    "resources-memory": "blocked",
+    "resources-processors": "blocked",
+    "files-change-own": "permitted",
+    "network-raw": "permitted",
+}
 
 
 @contextmanager
-def manager() -> Iterator[Callable[..., str]]:
-    """VirtualBox's command, which returns what it says; its settings, and the service that it starts for itself, are
-    nobody else's."""
-    with TemporaryDirectory() as settings:
-        own = {"VBOX_USER_HOME": settings, "VBOX_IPC_SOCKETID": "checks", "HOME": settings}
-
-        def run(*arguments: str) -> str:
-            done = subprocess.run(
-                ["VBoxManage", *arguments],
-                env=os.environ | own,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-            )
-            assert done.returncode == 0, done
-            return done.stdout
-
-        yield run
-        until(lambda: "VBoxSVC" not in find_processes(), TIMEOUT_S)
-
-
-def find_processes() -> set[str]:
-    """The names of all processes."""
-    return {path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm")}
+def prepared() -> Iterator[tuple[VirtualBoxPlatform, Lab, Path]]:
+    """The platform, prepared for guests of busybox, in its lab, with the run's directory."""
+    with ExitStack() as undo:
+        scratch, lab = undo.enter_context(lease(RUN)), Lab()
+        platform = VirtualBoxPlatform(RUN, scratch, lab)
+        undo.callback(platform.close)
+        platform.prepare_images([IMAGE])
+        undo.enter_context(lab)
+        yield platform, lab, scratch
 
 
 def the_machine_has_virtualbox_in_kvms_place() -> None:
@@ -69,17 +89,79 @@ def a_module_can_be_loaded_for_the_kernel_that_runs() -> None:
     assert Path("/sys/module/dummy").is_dir()
 
 
-def virtualbox_answers_and_may_virtualise() -> None:
-    with manager() as run:
-        version, host = run("--version"), run("list", "hostinfo")
-    assert version.startswith("7."), version
-    assert "Processor supports HW virtualization: yes" in host and "Processor supports nested paging: yes" in host, host
+def all_that_its_machines_need_is_found() -> None:
+    assert require_virtualbox().version.startswith("7.")
+
+
+def a_guest_serves_what_it_takes_is_counted_and_its_end_is_told() -> None:
+    with prepared() as (platform, lab, _):
+        link = lab.link(0, 0)
+        process = Process(("sh", "-c", _SERVE), ("PATH=/bin",))
+        spec = Spec(process, (PROGRAMS,), "served", Resources(RAM, None, 24), link)
+        one = Instance("a0", 0, {"web": spec}, Path("/run/a0.log"))
+        platform.start(one)
+        phases = platform.started(one, TIMEOUT_S).phases
+        assert phases["request"] < phases["created"] < phases["kernel_entry"] < phases["first_process"], phases
+        assert fetch(f"http://{link.address.ip}/", TIMEOUT_S) == "answered\n"
+        meter = platform.meter(one)
+        assert RAM // 4 < meter.guest_bytes() < meter.memory_bytes() < 2 * RAM
+        assert 0 < meter.cpu_usage_ns() < phases["first_process"] - phases["request"]
+        parts = platform.memory_parts(one)
+        assert (
+            parts["application"] > 0 and parts["overhead"] > 0 and abs(sum(parts.values()) - meter.memory_bytes()) < MIB
+        )
+        assert platform.alive(one) and platform.exit_status(one, 0) is None
+        assert fetch(f"http://{link.address.ip}/cgi-bin/end", TIMEOUT_S) == "ending\n"
+        assert platform.exit_status(one, TIMEOUT_S) == 7 and platform.ending(one) == "exit status 7"
+        assert not platform.alive(one)
+        platform.stop(one)
+
+
+def probes_in_a_guest_reach_nothing_of_the_host() -> None:
+    probes = [one for one in read_probes() if one.name in _VERDICTS]
+    with prepared() as (platform, lab, scratch):
+        outcomes = attack(platform, find_rung("virtualbox-2007"), lab, IMAGE, scratch, print, probes=probes)
+    assert {one.probe: one.verdict for one in outcomes} == _VERDICTS, outcomes
+
+
+def what_keeps_a_machine_from_being_made_is_told_in_virtualboxs_words() -> None:
+    subprocess.run(["modprobe", "kvm_amd"], check=True)
+    try:
+        with prepared() as (platform, _, scratch):
+            spec = Spec(Process(("sh",), ("PATH=/bin",)), (PROGRAMS,), "refused", Resources(RAM))
+            one = Instance("a0", 0, {"web": spec}, Path("/run/a0.log"))
+            try:
+                platform.start(one)
+            except WorkloadError as error:
+                assert "AMD-V is being used by another hypervisor" in error.message and "rmmod" in error.hint, error
+            else:
+                raise AssertionError("a machine was started with a processor that KVM has")
+            assert not platform.alive(one) and not list(scratch.rglob("*.vbox"))
+            assert not Cgroup(cgroup_name(RUN, "a0")).exists() and "VBoxHeadless" not in find_processes()
+    finally:
+        subprocess.run(["rmmod", "kvm_amd", "kvm"], check=True)
+
+
+def nothing_is_left() -> None:
+    until(lambda: not [name for name in find_processes() if name.startswith("VBox")])
+    assert not [name for name in os.listdir("/sys/class/net") if name.startswith("vbox")]
+    assert not Path("/run/testbed", RUN).exists() and not list(Path("/tmp").glob(".vbox*"))
+    assert not Cgroup(cgroup_name(RUN, VIRTUALBOX)).exists()
+
+
+def find_processes() -> set[str]:
+    """The names of all processes."""
+    return {path.read_text().strip() for path in Path("/proc").glob("[0-9]*/comm")}
 
 
 CHECKS: tuple[Callable[[], None], ...] = (
     the_machine_has_virtualbox_in_kvms_place,
     a_module_can_be_loaded_for_the_kernel_that_runs,
-    virtualbox_answers_and_may_virtualise,
+    all_that_its_machines_need_is_found,
+    a_guest_serves_what_it_takes_is_counted_and_its_end_is_told,
+    probes_in_a_guest_reach_nothing_of_the_host,
+    what_keeps_a_machine_from_being_made_is_told_in_virtualboxs_words,
+    nothing_is_left,
 )
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runtime.errors import WorkloadError
 from runtime.output import BoundedLog
 from runtime.spec import Process, Spec
-from testbed.platforms.guests import Guests
+from testbed.platforms.guests import Domains
 from testbed.platforms.protocol import Instance
 from testbed.qemu.console import Console
 from tests.testbed.qemu.test_schema import driver
@@ -31,7 +31,7 @@ class _Guest(Struct, frozen=True):
     created_ns: int = 2
 
 
-class _Guests(Guests[_Guest]):
+class _Guests(Domains[_Guest]):
     uri = "test:///default"
 
     def __init__(self, guest: _Guest, name: str) -> None:

@@ -15,12 +15,13 @@ from testbed.platforms.needs import Host
 from testbed.platforms.paravirtual import PARAVIRTUAL
 from testbed.platforms.peers.names import PEERS
 from testbed.platforms.rungs.names import RUNGS
+from testbed.platforms.virtualbox import VIRTUALBOX
 from testbed.qemu.variants import VARIANTS, Disk, Memory, Variant
 
 
 def test_every_variant_is_a_platform() -> None:
     containers = ("container", "container-pooled", "container-restored")
-    assert registry.NAMES == (*containers, *VARIANTS, PARAVIRTUAL, "libvirt-lxc", *PEERS, "docker", *RUNGS)
+    assert registry.NAMES == (*containers, *VARIANTS, PARAVIRTUAL, VIRTUALBOX, "libvirt-lxc", *PEERS, "docker", *RUNGS)
     assert registry.check_names(("vm", "container")) == ("vm", "container")
     with pytest.raises(UsageError, match="platform vm is named twice"):
         registry.check_names(("vm", "container", "vm"))

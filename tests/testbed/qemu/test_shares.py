@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from runtime.cgroups import Cgroup, Hierarchies
 from runtime.config.types import Mount
 from runtime.errors import PrerequisiteError, TestbedError
+from runtime.processes import parent
 from runtime.spec import Process, Resources, Spec
 from testbed.platforms.nested import ContainersInVmPlatform
 from testbed.platforms.pooled_vm import PooledVmPlatform
@@ -98,7 +99,7 @@ def connect(lending: Lending, path: Path, cgroup: Cgroup) -> int:
     with socket.socket(socket.AF_UNIX) as channel:
         channel.connect(str(path))
         until(lambda: len(cgroup.pids()) > 1, told=lending.read_words)
-        server = max(cgroup.pids())
+        (server,) = (pid for pid in cgroup.pids() if parent(pid) in cgroup.pids())
         until(lambda: sorted(os.listdir(f"/proc/{server}/root")) == ["0", "1"], told=lending.read_words)
         check_confined(server)
         own = cgroup.pids()
