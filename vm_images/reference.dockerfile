@@ -31,7 +31,8 @@ RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/base.sou
  && ./qemu-system-x86_64 --version | head -n 1 >/usr/lib/testbed-qemu/qemu-system-x86_64.version \
  && cd / && rm -rf /tmp/build /tmp/qemu \
  && apt-mark auto '.*' >/dev/null && apt-mark manual $before >/dev/null \
- && apt-get purge --yes --auto-remove \
+ && apt-get purge --yes --auto-remove -o APT::AutoRemove::RecommendsImportant=false \
+           -o APT::AutoRemove::SuggestsImportant=false \
  && sed -i 's/^Types: deb deb-src$/Types: deb/' /etc/apt/sources.list.d/base.sources \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/ldconfig/aux-cache \
            /var/log/apt /var/log/dpkg.log /var/log/alternatives.log

@@ -85,6 +85,8 @@ def _install_packages(target: Path, scratch: Path) -> None:
             "check the network, the proxy and `pip config list`: no package index was reached, or it has no wheel",
         )
     shutil.rmtree(target / "bin", ignore_errors=True)  # scripts of this host's interpreter
+    for record in target.glob("*.dist-info/RECORD"):  # they have the scripts' digests
+        record.unlink()
 
 
 def _stage_source(target: Path, programs: Sequence[Path]) -> None:

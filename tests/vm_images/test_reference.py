@@ -50,6 +50,19 @@ def image(folder: Path, *kernels: str) -> Image:
     return Image("test", "sha256:x", ImageConfig(), (Layer("sha256:y", folder),))
 
 
+@pytest.mark.network
+def test_nothing_of_the_packages_tells_where_this_checkout_is(tmp_path: Path) -> None:
+    """The same release in two folders makes the same machine."""
+    target = tmp_path / "packages"
+    target.mkdir()
+    reference._install_packages(target, tmp_path)
+    assert (target / "msgspec").is_dir()
+    files = [path for path in target.rglob("*") if path.is_file()]
+    assert not [path for path in files if sys.prefix.encode() in path.read_bytes()]
+    # pip's lists of what it has installed have the digests of scripts, whose first line is the interpreter's path.
+    assert not list(target.glob("*.dist-info/RECORD"))
+
+
 def test_the_kernel_is_found_with_its_modules(tmp_path: Path) -> None:
     found = kernel_of(image(tmp_path, "6.12"))
     assert found == (tmp_path / "boot" / "vmlinuz-6.12", tmp_path / "usr/lib/modules/6.12")
