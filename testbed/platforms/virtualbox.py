@@ -1,9 +1,9 @@
 """The VirtualBox platform: services as guests of VirtualBox's, headless, by its own programs.
 
-libvirt has a driver for VirtualBox, which knows none newer than 7.0, starts machines as whoever its daemon is among all
-that those have, and counts nothing (vbox_tmpl.c, vbox_common.c); so machines are defined and started as its maker's
-manual has it. A guest's kernel, its disk of the image's layers and the launcher as PID 1 are those of ``vm``, as is how
-it is limited: its RAM by the machine's size, its processors by their number and the quota of its process's cgroup.
+libvirt has a driver for VirtualBox, which knows none newer than 7.0, starts machines among all those of whoever its
+daemon is, and counts nothing (vbox_tmpl.c, vbox_common.c); so VirtualBox's own programs define and start them. A
+guest's kernel, its disk of the image's layers and the launcher as PID 1 are those of ``vm``, as is how it is limited:
+its RAM by the machine's size, its processors by their number and the quota of its process's cgroup.
 
 It boots as a PC does, by VirtualBox's BIOS and GRUB, from a disk of its own that its kernel does not see; its network
 card is bridged, by VirtualBox's filter, with one end of a veth pair whose other end is a port of the lab's bridge.
@@ -81,7 +81,8 @@ class _Prepared(Struct, frozen=True):
 
 
 class _Running(Struct, frozen=True):
-    """A started machine: its name, RAM, console, cgroup, network card and files, and when it was asked for and made."""
+    """A started machine: its name, RAM, console and cgroup, what ends it and removes all that is its own, and when it
+    was asked for and made."""
 
     name: str
     ram_bytes: int
@@ -262,7 +263,7 @@ class VirtualBoxPlatform(Guests[_Running]):
         error = next((line for line in lines if "rror" in line), lines[-1] if lines else "it says nothing")
         return WorkloadError(
             f"start {self.noun} {instance.name}: {printable(error)}",
-            "another hypervisor that has the processor's virtualisation has to be ended first: rmmod kvm_amd kvm_intel",
+            "these are VirtualBox's words; KVM gives the processor back with its module: rmmod kvm_amd, or kvm_intel",
         )
 
     def stop(self, instance: Instance) -> None:
