@@ -17,16 +17,21 @@ from msgspec import Struct
 
 from runtime.errors import PrerequisiteError
 from vm_images.guest import COMMAND_LINE, Guest
-from vm_images.master_boot_record import make_boot_area
+from vm_images.master_boot_record import SECTOR_BYTES, make_boot_area
 
-# More than a kernel and all of its modules take: the partition reaches to the disk's end, whatever is in it.
-DISK_BYTES = 256 << 20
+# The partition reaches to the disk's end, whatever is in it; it is so large for the sake of _CONFIGURATION.
+DISK_BYTES, _TOO_MUCH_BYTES = 4 << 30, 15 << 28
 _SIGNATURE = 0x7E57BED0
 _FOLDER = Path("/usr/lib/grub/i386-pc")
 _PROGRAM = "grub-mkimage"
-_MODULES = ("biosdisk", "part_msdos", "tar", "linux")
+_MODULES = ("biosdisk", "part_msdos", "tar", "linux", "testload")
+# What GRUB has read of the kernel stays in its cache, at the end of the memory, where the RAM disk has to be: beside
+# the 52 MiB that a Debian's kernel begins with, there is not room for both in 80 MiB. It gives the cache up when it
+# runs out of memory, which reading 3.75 GiB at once is sure to do: so much is never in one piece where a PC's devices
+# have their part of 4 GiB, too. It says so to nobody, and goes on.
 _CONFIGURATION = f"""\
 linux (hd0,msdos1)/kernel {COMMAND_LINE}
+testload (hd0)0+{_TOO_MUCH_BYTES // SECTOR_BYTES}
 initrd (hd0,msdos1)/shared (hd0,msdos1)/own
 boot
 """

@@ -45,7 +45,9 @@ def test_the_partition_is_an_archive_in_two_parts(kernel: GuestKernel) -> None:
 
 
 @pytest.mark.vm
-def test_a_bios_boots_it_and_the_launcher_finds_its_plan(kernel: GuestKernel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("memory", ["80M", "4G"])
+def test_a_bios_boots_it_and_the_launcher_finds_its_plan(kernel: GuestKernel, memory: str, tmp_path: Path) -> None:
+    """Also with the least memory that a machine of the testbed's has, and with more than GRUB can reach."""
     program = shutil.which("qemu-system-x86_64")
     assert program is not None
     guest: Guest = scsi_guest_of(kernel)
@@ -55,7 +57,7 @@ def test_a_bios_boots_it_and_the_launcher_finds_its_plan(kernel: GuestKernel, tm
     with disk.open("r+b") as stream:
         stream.truncate(DISK_BYTES)
     command = [
-        *(program, "-accel", "tcg", "-m", "256", "-nodefaults", "-display", "none", "-no-reboot"),
+        *(program, "-accel", "tcg", "-m", memory, "-nodefaults", "-display", "none", "-no-reboot"),
         *("-serial", "stdio", "-drive", f"file={disk},format=raw"),
     ]
     done = subprocess.run(

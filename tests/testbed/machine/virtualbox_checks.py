@@ -35,7 +35,7 @@ PROGRAMS = "/layers/busybox"
 IMAGE = Image("test/programs", "sha256:busybox", ImageConfig(), (Layer("sha256:busybox", Path(PROGRAMS)),))
 RUN = "checks"
 MIB = 1 << 20
-RAM = 128 * MIB
+RAM = 80 * MIB  # the least that a guest is given
 TIMEOUT_S = 60.0
 # Answers, and ends when it is told to.
 _SERVE = """
