@@ -24,6 +24,7 @@ from testbed.sampler.build import SAMPLER
 from testbed.sampler.plan import Column, Group, Source, Target, describe_groups, plan_sampling
 from testbed.sampler.records import Records, read_records, summarise_usage
 from testbed.sampler.sampler import Sampler
+from tests.testbed.ports import await_port
 from tests.waiting import until
 
 MIB = 1 << 20
@@ -193,6 +194,7 @@ def test_it_counts_what_goes_through_an_instances_port(cgroup: Cgroup) -> None:
             network.request(veth, "make a port of the bridge")
         fix_port("port0", link.mac)
         network.request(network.link_up("peer0"), "bring the other end up")
+        await_port("port0")
         assert find_ports([link.mac, "02:00:00:00:00:99"]) == {link.mac: "port0"}
         with Sampler({"web": Target(cgroup, ("port0",))}) as sampler:
             send(link.address)

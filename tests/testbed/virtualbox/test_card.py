@@ -10,6 +10,7 @@ import pytest
 
 from testbed.lab import Lab, link_of
 from testbed.virtualbox.card import add_card, remove_card
+from tests.testbed.ports import await_port
 
 pytestmark = pytest.mark.root
 
@@ -29,6 +30,7 @@ def test_what_the_host_sends_arrives_with_its_checksum() -> None:
     with Lab() as lab:
         link = lab.link(0, 0)
         add_card("vbox1", link.mac, lab.bridge_index)
+        await_port("vbox1p")
         with (
             socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as wire,
             socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
@@ -53,6 +55,7 @@ def test_the_host_does_not_answer_there() -> None:
     with Lab() as lab:
         link = lab.link(0, 0)
         add_card("vbox1", link.mac, lab.bridge_index)
+        await_port("vbox1p")
         shown = subprocess.run(["ip", "-o", "link", "show", "vbox1"], check=True, capture_output=True, text=True).stdout
         assert "NOARP" in shown and "LOWER_UP" in shown
         remove_card("vbox1")
