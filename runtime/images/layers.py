@@ -35,9 +35,6 @@ OVERLAY_XATTRS = "trusted.overlay."
 # meaning anywhere else. The runtime mounts with both features off.
 FOREIGN_XATTRS = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 
-# The clock that stands still between the kernel's ticks, which times of files are taken from; the time module does not
-# name it (clock_gettime(2)).
-_CLOCK_REALTIME_COARSE = 5
 COPY_BYTES = 1 << 20
 # PATH_MAX, with some room; and the characters that surely take fewer bytes.
 _PATH_LIMIT_BYTES, _SURELY_SHORT = 4000, 1000
@@ -173,12 +170,26 @@ def encode_header(info: tarfile.TarInfo) -> bytes:
 
 def await_tick() -> float:
     """Wait for the next tick of the clock that files get their times from, some milliseconds, and return its time in
-    seconds since 1970: what is written from now on is not older, and all else is."""
-    before_s = now_s = time.clock_gettime(_CLOCK_REALTIME_COARSE)
-    while now_s == before_s:
-        time.sleep(0.0005)
-        now_s = time.clock_gettime(_CLOCK_REALTIME_COARSE)
+    seconds since 1970: what is written from now on is not older, and all else is.
+
+    A file is asked, as its clock is not the one that processes read (CLOCK_REALTIME_COARSE): kernels since 6.13 give
+    files finer times, ahead of that (Documentation/filesystems/multigrain-ts.rst).
+    """
+    probe = os.memfd_create("tick")
+    try:
+        before_s = now_s = _touch(probe)
+        while now_s == before_s:
+            time.sleep(0.0005)
+            now_s = _touch(probe)
+    finally:
+        os.close(probe)
     return now_s - 1e-6  # as a float, a file's may be rounded to less
+
+
+def _touch(descriptor: int) -> float:
+    """Return the time that a file gets now."""
+    os.utime(descriptor)
+    return os.fstat(descriptor).st_mtime
 
 
 def settle(tree: Path, since_s: float, after_s: int = EPOCH_S) -> int:
