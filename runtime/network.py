@@ -267,6 +267,15 @@ def ask(route: socket.socket, message: bytes, what: str) -> None:
         raise TestbedError(f"{what}: {os.strerror(-error)}")
 
 
+def remove_link(name: str) -> None:
+    """Remove an interface of the caller's network namespace; an absent one is fine. Raises as ``request``."""
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError:
+        return
+    request(delete_link(index), f"remove {name}")
+
+
 def request(message: bytes, what: str) -> None:
     """Send one request in the caller's network namespace. Raises TestbedError with the kernel's answer."""
     with connected() as route:

@@ -24,7 +24,9 @@ from uuid import UUID, uuid4
 
 from msgspec import Struct
 
+from runtime import network
 from runtime.cgroups import Cgroup, hierarchies, require
+from runtime.container import reap
 from runtime.errors import PrerequisiteError, TestbedError, UsageError, WorkloadError
 from runtime.files import read_bounded
 from runtime.home import store_root
@@ -46,11 +48,11 @@ from testbed.qemu.reader import ConsoleReader
 from testbed.sample import HostReading
 from testbed.sample import read_host as read_kernel
 from testbed.scenario.model import Scenario
-from testbed.virtualbox.card import add_card, remove_card
+from testbed.virtualbox.card import add_card
 from testbed.virtualbox.installation import HEADLESS, VirtualBox, require_virtualbox
 from testbed.virtualbox.machine import Disk, Machine, machine_xml
 from testbed.virtualbox.meter import WORDS, MachineMeter
-from testbed.virtualbox.service import Service, reap
+from testbed.virtualbox.service import Service
 from vm_images.boot_disk import DISK_BYTES, find_grub, make_own_part, make_shared_part
 from vm_images.disk import ensure_disk
 from vm_images.guest import COMMAND_LINE, Guest, ensure_guest, scsi_guest_of
@@ -202,7 +204,7 @@ class VirtualBoxPlatform(Guests[_Running]):
             folder.mkdir()
             machine = self._describe(instance, folder, number)
             if machine.mac is not None:
-                undo.callback(remove_card, machine.card)
+                undo.callback(network.remove_link, machine.card)
                 add_card(machine.card, machine.mac, self._lab.bridge_index)
             undo.callback(cgroup.remove)
             cgroup.make_parent()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from runtime import network
 from runtime.cgroups import Cgroup, hierarchies, require
 from runtime.errors import UsageError
 from runtime.home import store_root
@@ -61,7 +62,7 @@ from testbed.qemu.pinning import Pinning, make_pinning
 from testbed.qemu.prepared import Prepared, choose_accelerator, describe_machine
 from testbed.qemu.reader import ConsoleReader, adopt_orphans
 from testbed.qemu.running import Running, limit_start, report_refusal
-from testbed.qemu.tap import create_tap, remove_tap
+from testbed.qemu.tap import create_tap
 from testbed.qemu.trial import introduce
 from testbed.qemu.variants import VARIANTS, Variant
 from testbed.scenario.model import Scenario
@@ -206,7 +207,7 @@ class VmPlatform(GuestServices, GuestShares):
             sockets = [path for path in (domain.port_socket, domain.share_socket) if path is not None]
             account.give(*given, admission, *sockets)
             if domain.tap and domain.daemon:
-                undo.callback(remove_tap, domain.tap)
+                undo.callback(network.remove_link, domain.tap)
                 create_tap(domain.tap, socket.if_nametoindex(self._bridge), account.uid)
             console.stamp("defined")
             # What a daemon of ours starts is the daemon's: it waits until init has reaped what it asks and ends.

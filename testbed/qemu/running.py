@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from runtime import network
 from runtime.cgroups import Cgroup
 from runtime.errors import TestbedError
 from runtime.kernel_files import available_bytes
@@ -25,7 +26,6 @@ from testbed.qemu.console import Console
 from testbed.qemu.disks import Disks
 from testbed.qemu.port import Outcome, Port
 from testbed.qemu.shares import Lending
-from testbed.qemu.tap import remove_tap
 
 _END_TIMEOUT_S = 5.0
 # Between QEMU's start and its last answer to libvirt pass 0.3 s; this is for a host that is very busy, and multiplied
@@ -67,7 +67,7 @@ class Running(Struct, frozen=True):
             for path in self.paths:
                 undo.callback(self.disks.take_back, path)
             if self.tap:
-                undo.callback(remove_tap, self.tap)
+                undo.callback(network.remove_link, self.tap)
             if self.port is not None:
                 undo.callback(self.port.close)
             if self.lending is not None:

@@ -36,12 +36,3 @@ def create_tap(name: str, bridge_index: int, owner: int = 0) -> None:
         raise TestbedError(f"make tap {name}: {error.strerror}") from error
     finally:
         os.close(device)
-
-
-def remove_tap(name: str) -> None:
-    """Remove the tap ``name``; an absent one is fine."""
-    try:
-        index = socket.if_nametoindex(name)
-    except OSError:
-        return
-    network.request(network.delete_link(index), f"remove tap {name}")

@@ -40,12 +40,3 @@ def _make_checksums(port: str) -> None:
             fcntl.ioctl(any_socket, _SIOCETHTOOL, request)
         except OSError as error:
             raise TestbedError(f"have the kernel make the checksums of {port}: {error.strerror}") from error
-
-
-def remove_card(card: str) -> None:
-    """Remove the interface ``card`` with its port; an absent one is fine."""
-    try:
-        index = socket.if_nametoindex(card)
-    except OSError:
-        return
-    network.request(network.delete_link(index), f"remove {card}")

@@ -9,15 +9,15 @@ is timed would have to wait for it.
 from __future__ import annotations
 
 import os
-import select
 import shutil
 import signal
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 
 from runtime.cgroups import Cgroup
+from runtime.container import reap
 from runtime.errors import PrerequisiteError, TestbedError
 from runtime.files import read_bounded
 from runtime.launcher import Spawned, launch
@@ -25,6 +25,7 @@ from runtime.output import printable
 from runtime.plan.cgroup import clone_into, join_steps
 from runtime.plan.constants import CLONE_NEWNS, MS_BIND, MS_PRIVATE, MS_REC
 from runtime.plan.steps import CloseOnExec, Exec, Mount, Plan, Setsid
+from runtime.processes import send_signal, wait_exit
 from runtime.speed import scale
 from testbed.virtualbox.installation import MANAGER, SERVER, VirtualBox
 
@@ -125,20 +126,12 @@ def _await_end(pid: int, timeout_s: float) -> int | None:
     """Return the exit status of a child, 128 + n for signal n; None when it had to be killed."""
     pidfd = os.pidfd_open(pid)
     try:
-        if not (ended := bool(select.select([pidfd], [], [], timeout_s)[0])):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if not (ended := wait_exit(pidfd, timeout_s)):
+            send_signal(pidfd, signal.SIGKILL)
     finally:
         os.close(pidfd)
-    if not ended:
-        return None
-    return code if code >= 0 else 128 - code
-
-
-def reap(pid: int) -> None:
-    """Wait for the end of a child, unless somebody else has seen it."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+    status = reap(pid)
+    return status if ended else None
 
 
 def _last_line(said: bytes) -> str:

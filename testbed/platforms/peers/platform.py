@@ -41,7 +41,6 @@ from testbed.platforms.peers.running import (
     end_processes,
     list_children,
     program_status,
-    reap,
     remove_cgroup,
     workload_status,
 )
@@ -199,8 +198,7 @@ class PeerPlatform:
         finally:
             os.close(pidfd)
         running.returned_ns = time.monotonic_ns()
-        running.status = reap(running.process.pid)
-        if running.status:
+        if program_status(running):
             raise self._failed(instance, f"it ended with exit status {running.status}")
 
     def _failed(self, instance: Instance, what: str) -> WorkloadError:

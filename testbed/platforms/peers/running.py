@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from runtime.cgroups import Cgroup, Throttling
+from runtime.container import reap
 from runtime.launcher import Spawned
 from runtime.processes import ProcessGone, parent
 from testbed.platforms.peers.peer import Place
@@ -55,22 +55,10 @@ class Running(Struct):
         return Cgroup(self.place.cgroup, self.place.hierarchies)
 
 
-def reap(pid: int) -> int | None:
-    """Return the exit status of a child that has ended, 128 + n for signal n; None while it runs."""
-    try:
-        reaped, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 128 + signal.SIGKILL
-    if not reaped:
-        return None
-    code = os.waitstatus_to_exitcode(status)
-    return code if code >= 0 else 128 - code
-
-
 def program_status(running: Running) -> int | None:
     """Return how the peer's program has ended; None while it runs."""
     if running.status is None:
-        running.status = reap(running.process.pid)
+        running.status = reap(running.process.pid, os.WNOHANG)
     return running.status
 
 

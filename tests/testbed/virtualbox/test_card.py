@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from runtime import network
 from testbed.lab import Lab, link_of
-from testbed.virtualbox.card import add_card, remove_card
+from testbed.virtualbox.card import add_card
 from tests.testbed.ports import await_port
 
 pytestmark = pytest.mark.root
@@ -46,9 +47,9 @@ def test_what_the_host_sends_arrives_with_its_checksum() -> None:
         datagram = frame[34:]
         pseudo = frame[26:34] + struct.pack(">HH", _UDP, len(datagram))
         assert sum_words(pseudo + datagram) == 0xFFFF
-        remove_card("vbox1")
+        network.remove_link("vbox1")
         assert "vbox1" not in [name for _, name in socket.if_nameindex()]
-        remove_card("vbox1")  # harmless
+        network.remove_link("vbox1")  # harmless
 
 
 def test_the_host_does_not_answer_there() -> None:
@@ -58,4 +59,4 @@ def test_the_host_does_not_answer_there() -> None:
         await_port("vbox1p")
         shown = subprocess.run(["ip", "-o", "link", "show", "vbox1"], check=True, capture_output=True, text=True).stdout
         assert "NOARP" in shown and "LOWER_UP" in shown
-        remove_card("vbox1")
+        network.remove_link("vbox1")
