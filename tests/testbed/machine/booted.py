@@ -23,6 +23,7 @@ from tests import scratches
 from tests.runtime.check_guest import CHECKS as CHECKS_FOLDER
 from tests.runtime.check_guest import TESTS, layers_of_checks, read_outcomes
 from tests.scratches import name_run
+from tests.testbed.machine import served
 from tests.testbed.machine.kvm_checks import IMAGE
 from tests.testbed.platforms import answers
 from vm_images.disk import ensure_disk
@@ -46,9 +47,13 @@ def store_layer(directory: Path) -> Layer:
 
 def add_answers(layers: Path) -> None:
     """Have the layer of checks ask machines for answers, too."""
-    copy = layers / "checks" / "tests" / Path(answers.__file__).relative_to(TESTS)
-    copy.parent.mkdir(parents=True)
-    shutil.copy2(answers.__file__, copy)
+    _add(layers, Path(answers.__file__))
+
+
+def _add(layers: Path, module: Path) -> None:
+    copy = layers / "checks" / "tests" / module.relative_to(TESTS)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(module, copy)
 
 
 def outcomes_booted_as(system: System, module: str) -> dict[str, str]:
@@ -70,6 +75,7 @@ def outcomes_booted_as(system: System, module: str) -> dict[str, str]:
         own = ensure_machine_image(Store(store_root() / "images"), print, system)
         checks = layers_of_checks(layers, f"{module}.py", ("sh",), Path(__file__).parent)
         add_answers(layers)
+        _add(layers, Path(served.__file__))
         shutil.copy2(PROBES.build(), layers / "busybox" / PROGRAM.lstrip("/"))
         made = assemble(work, own, [store_layer(layers)], ("/bin/sh", "-c", becomes), [checks], system)
         shutil.rmtree(layers)

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime.cgroups import Cgroup
 from runtime.errors import PrerequisiteError, WorkloadError
-from runtime.images.model import Image, ImageConfig, Layer
-from runtime.lease import cgroup_name, lease
+from runtime.lease import cgroup_name
 from runtime.spec import Process, Resources, Spec
-from testbed.lab import Lab
 from testbed.ladder.attack import attack
 from testbed.machine.inside import make_host
 from testbed.platforms.protocol import Instance
@@ -27,23 +24,11 @@ from testbed.probes.read import read_probes
 from testbed.rungs.read import find_rung
 from testbed.virtualbox.installation import require_virtualbox
 from tests.runtime.guest_checks import be_init, work_off
+from tests.testbed.machine.served import IMAGE, MIB, PROGRAMS, RUN, SERVE, TIMEOUT_S, prepared
 from tests.testbed.platforms.answers import fetch
 from tests.waiting import until
 
-# The layer of busybox and of the probes' program.
-PROGRAMS = "/layers/busybox"
-IMAGE = Image("test/programs", "sha256:busybox", ImageConfig(), (Layer("sha256:busybox", Path(PROGRAMS)),))
-RUN = "checks"
-MIB = 1 << 20
 RAM = 80 * MIB  # the least that a guest is given
-TIMEOUT_S = 60.0
-# Answers, and ends when it is told to.
-_SERVE = """
-echo answered > /index.html; busybox mkdir /cgi-bin
-echo '#!/bin/sh' > /cgi-bin/end; echo 'echo; echo ending; echo > /end' >> /cgi-bin/end; busybox chmod 755 /cgi-bin/end
-busybox httpd -p 80 -h /
-while [ ! -e /end ]; do busybox sleep 0.1; done
-exit 7"""
 _VERDICTS = {
     "files-root-of-process": "blocked",
     "processes-trace": "blocked",
@@ -56,18 +41,6 @@ _VERDICTS = {
     "files-change-own": "permitted",
     "network-raw": "permitted",
 }
-
-
-@contextmanager
-def prepared() -> Iterator[tuple[VirtualBoxPlatform, Lab, Path]]:
-    """The platform, prepared for guests of busybox, in its lab, with the run's directory."""
-    with ExitStack() as undo:
-        scratch, lab = undo.enter_context(lease(RUN)), Lab()
-        platform = VirtualBoxPlatform(RUN, scratch, lab)
-        undo.callback(platform.close)
-        platform.prepare_images([IMAGE])
-        undo.enter_context(lab)
-        yield platform, lab, scratch
 
 
 def the_machine_has_virtualbox_in_kvms_place() -> None:
@@ -94,9 +67,9 @@ def all_that_its_machines_need_is_found() -> None:
 
 
 def a_guest_serves_what_it_takes_is_counted_and_its_end_is_told() -> None:
-    with prepared() as (platform, lab, _):
+    with prepared(VirtualBoxPlatform) as (platform, lab, _):
         link = lab.link(0, 0)
-        process = Process(("sh", "-c", _SERVE), ("PATH=/bin",))
+        process = Process(("sh", "-c", SERVE), ("PATH=/bin",))
         spec = Spec(process, (PROGRAMS,), "served", Resources(RAM, None, 24), link)
         one = Instance("a0", 0, {"web": spec}, Path("/run/a0.log"))
         platform.start(one)
@@ -119,7 +92,7 @@ def a_guest_serves_what_it_takes_is_counted_and_its_end_is_told() -> None:
 
 def probes_in_a_guest_reach_nothing_of_the_host() -> None:
     probes = [one for one in read_probes() if one.name in _VERDICTS]
-    with prepared() as (platform, lab, scratch):
+    with prepared(VirtualBoxPlatform) as (platform, lab, scratch):
         outcomes = attack(platform, find_rung("virtualbox-2007"), lab, IMAGE, scratch, print, probes=probes)
     assert {one.probe: one.verdict for one in outcomes} == _VERDICTS, outcomes
 
@@ -127,7 +100,7 @@ def probes_in_a_guest_reach_nothing_of_the_host() -> None:
 def what_keeps_a_machine_from_being_made_is_told_in_virtualboxs_words() -> None:
     subprocess.run(["modprobe", "kvm_amd"], check=True)
     try:
-        with prepared() as (platform, _, scratch):
+        with prepared(VirtualBoxPlatform) as (platform, _, scratch):
             spec = Spec(Process(("sh",), ("PATH=/bin",)), (PROGRAMS,), "refused", Resources(RAM))
             one = Instance("a0", 0, {"web": spec}, Path("/run/a0.log"))
             try:

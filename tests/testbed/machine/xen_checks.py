@@ -7,17 +7,13 @@ tests/testbed/machine/test_xen_machine.py reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from runtime.home import store_root
-from runtime.images.model import Image, ImageConfig, Layer
-from runtime.lease import lease
 from runtime.spec import Process, Resources, Spec
 from testbed.host.facts import is_domain_0
 from testbed.host.libvirt_library import load_libvirt
-from testbed.lab import Lab
 from testbed.ladder.attack import attack
 from testbed.platforms.paravirtual import PARAVIRTUAL, ParavirtualPlatform
 from testbed.platforms.protocol import Instance
@@ -25,24 +21,12 @@ from testbed.probes.read import read_probes
 from testbed.rungs.read import find_rung
 from testbed.xen.domain_0 import URI, start_services
 from tests.runtime.guest_checks import be_init, work_off
+from tests.testbed.machine.served import IMAGE, MIB, PROGRAMS, RUN, SERVE, TIMEOUT_S, prepared
 from tests.testbed.platforms.answers import fetch
 from tests.waiting import until
 
-# The layer of busybox and of the probes' program.
-PROGRAMS = "/layers/busybox"
-IMAGE = Image("test/programs", "sha256:busybox", ImageConfig(), (Layer("sha256:busybox", Path(PROGRAMS)),))
-RUN = "checks"
-MIB = 1 << 20
 RAM = 128 * MIB
-TIMEOUT_S = 60.0
 _LOG = Path("/run/xen-services.log")
-# Answers, and ends when it is told to.
-_SERVE = """
-echo answered > /index.html; busybox mkdir /cgi-bin
-echo '#!/bin/sh' > /cgi-bin/end; echo 'echo; echo ending; echo > /end' >> /cgi-bin/end; busybox chmod 755 /cgi-bin/end
-busybox httpd -p 80 -h /
-while [ ! -e /end ]; do busybox sleep 0.1; done
-exit 7"""
 # What a guest's own kernel answers, what Xen keeps it to, what is its own, and what was for domain 0 to prevent.
 _VERDICTS = {
     "files-root-of-process": "blocked",
@@ -61,18 +45,6 @@ _VERDICTS = {
 }
 
 
-@contextmanager
-def prepared() -> Iterator[tuple[ParavirtualPlatform, Lab, Path]]:
-    """The platform, prepared for guests of busybox, in its lab, with the run's directory."""
-    with ExitStack() as undo:
-        scratch, lab = undo.enter_context(lease(RUN)), Lab()
-        platform = ParavirtualPlatform(RUN, scratch, lab)
-        undo.callback(platform.close)
-        platform.prepare_images([IMAGE])
-        undo.enter_context(lab)
-        yield platform, lab, scratch
-
-
 def xen_is_below_and_its_services_start() -> None:
     assert Path("/sys/hypervisor/type").read_text() == "xen\n" and not Path("/dev/kvm").exists()
     start_services(_LOG)
@@ -80,10 +52,10 @@ def xen_is_below_and_its_services_start() -> None:
 
 
 def a_guest_serves_xen_counts_what_it_takes_and_its_end_is_told() -> None:
-    with prepared() as (platform, lab, _):
+    with prepared(ParavirtualPlatform) as (platform, lab, _):
         assert platform.label == f"{PARAVIRTUAL} (Xen, paravirtual)" and platform.facts()["accelerator"] == "xen"
         link, free_bytes = lab.link(0, 0), platform.read_host().available_bytes
-        process = Process(("sh", "-c", _SERVE), ("PATH=/bin",))
+        process = Process(("sh", "-c", SERVE), ("PATH=/bin",))
         spec = Spec(process, (PROGRAMS,), "served", Resources(RAM, 0.5, 24), link)
         one = Instance("a0", 0, {"web": spec}, Path("/run/a0.log"))
         platform.start(one)
@@ -106,7 +78,7 @@ def a_guest_serves_xen_counts_what_it_takes_and_its_end_is_told() -> None:
 
 def probes_in_a_guest_reach_nothing_of_domain_0() -> None:
     probes = [one for one in read_probes() if one.name in _VERDICTS]
-    with prepared() as (platform, lab, scratch):
+    with prepared(ParavirtualPlatform) as (platform, lab, scratch):
         outcomes = attack(platform, find_rung(PARAVIRTUAL), lab, IMAGE, scratch, print, probes=probes)
     assert {one.probe: one.verdict for one in outcomes} == _VERDICTS, outcomes
 
